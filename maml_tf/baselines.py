@@ -1,0 +1,28 @@
+"""The networks that the paper compares MAML with on the sinusoids."""
+
+import dataclasses
+
+from maml_tf.configs import SinusoidConfig
+from maml_tf.experiment import Experiment
+from maml_tf.runs import Results, evaluate_network
+
+
+def baseline_configs(config: SinusoidConfig) -> list[SinusoidConfig]:
+    """Settings of the pretrained and the oracle network.
+
+    Both are trained on all tasks jointly, for as many iterations and on the
+    same tasks as the meta-trained network; the oracle also sees amplitude and
+    phase.
+    """
+    pretrained = dataclasses.replace(
+        config,
+        pretrain_iterations=config.metatrain_iterations,
+        metatrain_iterations=0,
+        first_order=False,
+    )
+    return [pretrained, dataclasses.replace(pretrained, baseline="oracle")]
+
+
+def evaluate_random(config: SinusoidConfig) -> Results:
+    """A network at its initial weights, with its best step size."""
+    return evaluate_network("random", Experiment.build(config), iteration=0)

@@ -1,0 +1,168 @@
+"""Checkpoints that are whole or not there, and are checked when read."""
+
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from maml_tf.errors import RunDirectoryError, TrainingDivergedError
+from maml_tf.files import write_atomically
+
+_MANIFEST = "manifest.json"
+_SCRATCH = ".writing"
+
+
+class Checkpoints:
+    """The newest states of a run, one directory for each, by iteration.
+
+    A checkpoint is written by `tf.train.Checkpoint` into a scratch directory,
+    listed with checksums in a manifest and then renamed to its place.
+    """
+
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        state: dict[str, list[tf.Variable]],
+        keep: int = 10,
+    ):
+        """
+        Args:
+            directory: where the checkpoints lie; made when first needed.
+            state: variables by name, saved and restored in their order. A
+                reader may name fewer than the writer did.
+            keep: how many of the newest stay.
+        """
+        self._directory = directory
+        self._state = state
+        self._keep = keep
+
+    def iterations(self) -> list[int]:
+        """The iterations at hand, ascending."""
+        return sorted(
+            int(path.name)
+            for path in self._directory.glob("[0-9]*")
+            if path.name.isdigit() and path.is_dir()
+        )
+
+    def save(self, iteration: int) -> None:
+        """Writes the state and drops the oldest checkpoints.
+
+        Raises:
+            TrainingDivergedError: if a value of the state is not finite;
+                nothing is written then.
+        """
+        for name, variables in self._state.items():
+            if not all(np.isfinite(v.numpy()).all() for v in variables):
+                raise TrainingDivergedError(
+                    f"At iteration {iteration} the {name} hold values that "
+                    "are not finite; they were not saved. Lower --meta_lr or "
+                    "--update_lr."
+                )
+        self._directory.mkdir(parents=True, exist_ok=True)
+        scratch = self._directory / _SCRATCH
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        tf.train.Checkpoint(**self._state).write(str(scratch / "state"))
+        manifest = {"iteration": iteration, "sha256": _checksums(scratch)}
+        write_atomically(scratch / _MANIFEST, json.dumps(manifest, indent=2))
+        target = self._path(iteration)
+        if target.exists():
+            # Training went on from an older one, so this one is damaged.
+            aside = target.with_name(f"damaged-{target.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            os.rename(target, aside)
+        os.rename(scratch, target)
+        for old in self.iterations()[: -self._keep]:
+            shutil.rmtree(self._path(old))
+
+    def restore_latest(self) -> int | None:
+        """Restores the newest checkpoint that is whole.
+
+        A damaged one is reported and the one before it tried.
+
+        Returns:
+            Its iteration, or None if there is no checkpoint at all.
+
+        Raises:
+            RunDirectoryError: if there are checkpoints and all are damaged,
+                or the state does not fit.
+        """
+        iterations = self.iterations()
+        for iteration in reversed(iterations):
+            damage = self._damage(iteration)
+            if damage is None:
+                self._read(iteration)
+                return iteration
+            logging.warning(
+                "Checkpoint %s is damaged (%s); trying the one before it.",
+                self._path(iteration),
+                damage,
+            )
+        if iterations:
+            raise RunDirectoryError(
+                f"All checkpoints in {self._directory} are damaged. Delete "
+                "the run directory to train from the start."
+            )
+        return None
+
+    def restore(self, iteration: int) -> None:
+        """Restores a given checkpoint.
+
+        Raises:
+            RunDirectoryError: if it is not there, is damaged or does not fit.
+        """
+        if iteration not in self.iterations():
+            raise RunDirectoryError(
+                f"{self._directory} has no checkpoint of iteration "
+                f"{iteration}. It has: {self.iterations()}"
+            )
+        damage = self._damage(iteration)
+        if damage is not None:
+            raise RunDirectoryError(
+                f"Checkpoint {self._path(iteration)} is damaged ({damage}). "
+                "Choose another iteration."
+            )
+        self._read(iteration)
+
+    def _path(self, iteration: int) -> pathlib.Path:
+        return self._directory / f"{iteration:08d}"
+
+    def _damage(self, iteration: int) -> str | None:
+        """What is wrong with a checkpoint's files, or None."""
+        path = self._path(iteration)
+        try:
+            recorded = json.loads((path / _MANIFEST).read_text())["sha256"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return f"no readable {_MANIFEST}"
+        found = _checksums(path)
+        for name in recorded:
+            if found.get(name) != recorded[name]:
+                return f"{name} is missing or was changed"
+        return None
+
+    def _read(self, iteration: int) -> None:
+        path = self._path(iteration)
+        try:
+            status = tf.train.Checkpoint(**self._state).read(
+                str(path / "state")
+            )
+            status.assert_existing_objects_matched().expect_partial()
+        except (AssertionError, ValueError, tf.errors.OpError) as e:
+            raise RunDirectoryError(
+                f"Checkpoint {path} does not fit the network of this run "
+                f"({str(e).splitlines()[0]}). It was written by another "
+                "version or for other settings; choose another --logdir."
+            ) from e
+
+
+def _checksums(directory: pathlib.Path) -> dict[str, str]:
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(directory.iterdir())
+        if path.name != _MANIFEST
+    }

@@ -1,0 +1,85 @@
+"""Losses of the paper as functions of (theta, batch): equations 2 and 3."""
+
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from maml_tf.maml import LossFn, Params
+
+
+class Batch(NamedTuple):
+    """Examples with their targets.
+
+    Attributes:
+        inputs: what the model takes, a tensor or a structure of tensors,
+            examples along the first axis.
+        targets: what the loss compares its outputs with.
+    """
+
+    inputs: tf.Tensor
+    targets: tf.Tensor
+
+
+def predict(
+    model: keras.Model, theta: Params, inputs, training: bool = True
+) -> tf.Tensor:
+    """The outputs of `model` with `theta` in place of its trainable variables.
+
+    Does what `model.stateless_call` does, and also lets `training` reach the
+    layers of a subclassed model whose `call` does not take it. Nothing is
+    assigned: what layers would update (moving statistics) is dropped.
+
+    Args:
+        model: a built Keras model.
+        theta: one tensor for each of `model.trainable_variables`.
+        inputs: the model's inputs.
+        training: True normalizes a batch by its own statistics, as the
+            paper's networks always do.
+
+    Raises:
+        ValueError: if theta does not fit the model.
+    """
+    state = zip(model.trainable_variables, theta, strict=True)
+    with keras.StatelessScope(list(state)):
+        return model(inputs, training=training)
+
+
+def mean_squared_error(model: keras.Model) -> LossFn:
+    """Equation 2: the mean over the examples of (f(x) - y)^2.
+
+    The batch is a `Batch` whose targets have the shape of the outputs.
+    """
+
+    def loss(theta: Params, batch: Batch) -> tf.Tensor:
+        outputs = predict(model, theta, batch.inputs)
+        return tf.reduce_mean(tf.square(outputs - batch.targets))
+
+    return loss
+
+
+def cross_entropy(model: keras.Model, num_shots: int) -> LossFn:
+    """Equation 3 with the original's scale: the sum over examples, over K.
+
+    The original code divides each example's cross-entropy by the number of
+    *support* examples of a class and differentiates the sum (`xent` in
+    utils.py). On the N*K support examples this is N times the mean, on N*Q
+    query examples N*Q/K times the mean; published values of alpha belong to
+    this scale.
+
+    The batch is a `Batch` of one-hot targets [examples, N]; the model gives
+    logits of that shape.
+
+    Args:
+        model: the network.
+        num_shots: K, support examples of each class.
+    """
+
+    def loss(theta: Params, batch: Batch) -> tf.Tensor:
+        logits = predict(model, theta, batch.inputs)
+        per_example = tf.nn.softmax_cross_entropy_with_logits(
+            batch.targets, logits
+        )
+        return tf.reduce_sum(per_example) / num_shots
+
+    return loss

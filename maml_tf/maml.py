@@ -1,0 +1,245 @@
+"""Model-Agnostic Meta-Learning: Algorithms 1 and 2 of the paper.
+
+"Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", Finn,
+Abbeel and Levine, ICML 2017 (https://arxiv.org/abs/1703.03400).
+
+| paper                     | here                                         |
+|---------------------------|----------------------------------------------|
+| theta                     | `theta`: the values of `trainable_variables` |
+| theta'_i                  | `iterates[-1]` of `adapt`                    |
+| alpha, beta               | `alpha`; the outer optimizer's learning rate |
+| L_Ti(f_theta)             | `loss(theta, batch)`                         |
+| K examples D, D'_i        | `task.support`, `task.query`                 |
+| T_i ~ p(T)                | one `Task` of a stacked batch of tasks       |
+
+Everything here is a function of tensors: no variable is assigned, no model is
+named, so the same lines serve any loss, eagerly or compiled.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from maml_tf.task_loops import TaskLoop
+
+Params = Sequence[tf.Tensor]
+Batch = Any
+LossFn = Callable[[Params, Batch], tf.Tensor]
+
+
+class Task(NamedTuple):
+    """A task drawn from p(T), as the data that it shows.
+
+    Attributes:
+        support: the batch D that the inner updates see.
+        query: the batch D' of the same task that judges the result.
+
+    Stacked along a new first axis, the tensors of several tasks make a batch
+    of tasks, itself a `Task`.
+    """
+
+    support: Batch
+    query: Batch
+
+
+class Adaptation(NamedTuple):
+    """What `adapt` did.
+
+    Attributes:
+        iterates: the parameters before the first and after each update,
+            `num_steps + 1` lists of tensors.
+        losses: the loss before each update, `num_steps` scalars.
+    """
+
+    iterates: list[Params]
+    losses: list[tf.Tensor]
+
+
+class MetaGradient(NamedTuple):
+    """A gradient with respect to theta, and the losses seen on the way.
+
+    Attributes:
+        gradient: one tensor for each entry of theta.
+        losses: scalars by name, such as `pre_update` and `post_update`.
+    """
+
+    gradient: list[tf.Tensor]
+    losses: dict[str, tf.Tensor]
+
+
+MetaGradientFn = Callable[[Params, Task], MetaGradient]
+
+
+def inner_update(
+    loss: LossFn,
+    theta: Params,
+    batch: Batch,
+    alpha: float | tf.Tensor,
+    *,
+    adapts: Sequence[bool] | None = None,
+    first_order: bool = False,
+) -> tuple[Params, tf.Tensor]:
+    """One gradient step on one task: line 6 of Algorithm 1 (equation 1).
+
+    theta' = theta - alpha * d loss(theta, batch) / d theta
+
+    Args:
+        loss: the task's loss, a scalar function of parameters and batch.
+        theta: the parameters, a list of float tensors.
+        batch: what `loss` takes.
+        alpha: the step size, a scalar.
+        adapts: for each entry of theta whether it is updated; None updates
+            all. An entry that the loss does not depend on stays as it is.
+        first_order: treat the gradient as a constant, so that derivatives of
+            theta' with respect to theta leave out the second derivatives of
+            the loss (section 5.2; the original's `--stop_grad`).
+
+    Returns:
+        theta', of the structure of theta, and the loss at theta.
+    """
+    adapts = [True] * len(theta) if adapts is None else adapts
+    adapted = [t for t, moves in zip(theta, adapts, strict=True) if moves]
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(adapted)
+        value = loss(theta, batch)
+    gradients = iter(tape.gradient(value, adapted))
+
+    def step(parameter, moves):
+        gradient = next(gradients) if moves else None
+        if gradient is None:
+            return parameter
+        if first_order:
+            gradient = tf.stop_gradient(gradient)
+        return parameter - tf.cast(alpha, parameter.dtype) * gradient
+
+    return [step(*pair) for pair in zip(theta, adapts, strict=True)], value
+
+
+def adapt(
+    loss: LossFn,
+    theta: Params,
+    batches: Iterable[Batch],
+    alpha: float | tf.Tensor,
+    *,
+    adapts: Sequence[bool] | None = None,
+    first_order: bool = False,
+) -> Adaptation:
+    """Several inner updates, one for each batch: lines 5-6 of Algorithm 1.
+
+    Supervised tasks repeat their support set, `[task.support] * num_steps`;
+    reinforcement learning brings fresh data for each step.
+
+    Args:
+        loss, theta, alpha, adapts, first_order: as for `inner_update`.
+        batches: the data of each step, in order.
+
+    Returns:
+        The parameters and losses along the way.
+    """
+    iterates, losses = [list(theta)], []
+    for batch in batches:
+        theta, value = inner_update(
+            loss,
+            theta,
+            batch,
+            alpha,
+            adapts=adapts,
+            first_order=first_order,
+        )
+        iterates.append(theta)
+        losses.append(value)
+    return Adaptation(iterates, losses)
+
+
+def task_meta_gradient(
+    loss: LossFn,
+    theta: Params,
+    task: Task,
+    alpha: float | tf.Tensor,
+    num_steps: int,
+    *,
+    adapts: Sequence[bool] | None = None,
+    first_order: bool = False,
+) -> MetaGradient:
+    """One task's term of line 8 of Algorithm 1, differentiated.
+
+    d loss(theta'_i, query) / d theta, through the inner updates that lead
+    from theta to theta'_i.
+
+    Args:
+        loss, theta, alpha, adapts, first_order: as for `inner_update`.
+        task: one task.
+        num_steps: number of inner updates, at least 1.
+
+    Returns:
+        The gradient for every entry of theta (those that do not adapt
+        included), the loss on the support set before the first update
+        (`pre_update`) and on the query set after the last (`post_update`).
+    """
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(theta)
+        adaptation = adapt(
+            loss,
+            theta,
+            [task.support] * num_steps,
+            alpha,
+            adapts=adapts,
+            first_order=first_order,
+        )
+        query_loss = loss(adaptation.iterates[-1], task.query)
+    gradient = tape.gradient(
+        query_loss, theta, unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
+    return MetaGradient(
+        gradient,
+        {"pre_update": adaptation.losses[0], "post_update": query_loss},
+    )
+
+
+def joint_gradient(loss: LossFn, theta: Params, task: Task) -> MetaGradient:
+    """One task's term of ordinary training on all tasks together.
+
+    The gradient of the loss on the support set, without any adaptation: how
+    the paper's pretrained and oracle networks learn (section 5.1).
+
+    Args:
+        loss, theta: as for `inner_update`.
+        task: one task; its query set is not used.
+
+    Returns:
+        The gradient for every entry of theta and that loss (`pre_update`).
+    """
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(theta)
+        support_loss = loss(theta, task.support)
+    gradient = tape.gradient(
+        support_loss, theta, unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
+    return MetaGradient(gradient, {"pre_update": support_loss})
+
+
+def meta_gradient(
+    task_gradient: MetaGradientFn,
+    theta: Params,
+    tasks: Task,
+    task_loop: TaskLoop,
+) -> MetaGradient:
+    """The mean over a batch of tasks: line 8 of Algorithm 1.
+
+    The gradient of each task is taken inside the loop over tasks and then
+    averaged, so that memory does not grow with the number of tasks and no
+    loop has to be differentiated. (The paper sums over tasks; the original
+    code divides by their number, as here.)
+
+    Args:
+        task_gradient: the gradient of one task.
+        theta: the parameters, a list of float tensors.
+        tasks: a batch of tasks, stacked along the first axis.
+        task_loop: how to go through the tasks, one of `task_loops.TASK_LOOPS`.
+
+    Returns:
+        Mean gradient and mean losses.
+    """
+    per_task = task_loop(lambda task: task_gradient(theta, task), tasks)
+    return tf.nest.map_structure(lambda x: tf.reduce_mean(x, axis=0), per_task)

@@ -1,0 +1,139 @@
+"""The compiled meta-step: task gradients, their mean, the outer optimizer."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from maml_tf.maml import MetaGradientFn, Task, meta_gradient
+from maml_tf.task_loops import trace_with_best_loop
+
+STEPS_PER_COMPILED_CALL = 50
+
+
+class MetaStep:
+    """Lines 3-9 of Algorithm 1 as one compiled function.
+
+    Dense and recurrent models go through the tasks `vectorized`, compiled by
+    XLA, many meta-steps a call; models with convolutions go through them
+    `mapped`, without XLA, one meta-step a call. Each was measured to be the
+    fastest that such models allow (benchmarks/).
+
+    Attributes:
+        task_loop: the way through the tasks in use, a key of `TASK_LOOPS`.
+        jit_compile: whether XLA compiles the step.
+        steps_per_call: the most meta-steps that one call can take.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        task_gradient: MetaGradientFn,
+        example: Task,
+        task_loop: str | None = None,
+        jit_compile: bool | None = None,
+    ):
+        """Traces the gradient and chooses how to run it.
+
+        Args:
+            model: its `trainable_variables` are theta; calls assign them.
+            optimizer: the outer optimizer; calls assign its variables.
+            task_gradient: gradient and losses of one task.
+            example: one batch of tasks [meta_batch_size, ...] or its specs.
+            task_loop: a key of `TASK_LOOPS`; None chooses.
+            jit_compile: None compiles with XLA if the loop is `vectorized`.
+
+        Raises:
+            ValueError: if `task_loop` is not known.
+        """
+        if not optimizer.built:
+            optimizer.build(model.trainable_variables)
+        self._variables = model.trainable_variables
+        self._optimizer = optimizer
+        traced = trace_with_best_loop(
+            lambda loop: lambda theta, tasks: meta_gradient(
+                task_gradient, theta, tasks, loop
+            ),
+            [tf.TensorSpec(v.shape, v.dtype) for v in self._variables],
+            example,
+            task_loop=task_loop,
+        )
+        self._meta_gradient = traced.function
+        self._loss_specs = traced.outputs.losses
+        self.task_loop = traced.name
+        self.jit_compile = (
+            traced.name == "vectorized" if jit_compile is None else jit_compile
+        )
+        self.steps_per_call = (
+            STEPS_PER_COMPILED_CALL if self.jit_compile else 1
+        )
+        self._compile()
+        self._called = False
+
+    def __call__(self, tasks: Task, num_steps: int = 1) -> dict[str, np.ndarray]:
+        """Takes `num_steps` meta-steps, one for each batch of tasks.
+
+        Args:
+            tasks: [steps_per_call, meta_batch_size, ...]; batches after the
+                first `num_steps` are not used.
+            num_steps: at most `steps_per_call`.
+
+        Returns:
+            Mean losses by name, [num_steps] each, in the order of the steps.
+        """
+        arguments = tasks, tf.constant(num_steps)
+        if self._called:
+            losses = self._steps(*arguments)
+        else:
+            losses = self._first_call(*arguments)
+            self._called = True
+        return {name: x.numpy()[:num_steps] for name, x in losses.items()}
+
+    @property
+    def num_traces(self) -> int:
+        """How often the step was traced so far: 1 after the first call."""
+        return self._steps.experimental_get_tracing_count()
+
+    def _compile(self) -> None:
+        self._steps = tf.function(
+            self._many_steps, jit_compile=self.jit_compile, autograph=False
+        )
+
+    def _first_call(self, *arguments):
+        """The first call; leaves XLA out if it cannot compile the model."""
+        try:
+            return self._steps(*arguments)
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
+            if not self.jit_compile:
+                raise
+        logging.warning("XLA cannot compile this model; going on without it.")
+        self.jit_compile = False
+        self._compile()
+        return self._steps(*arguments)
+
+    def _one_step(self, tasks: Task, index) -> dict[str, tf.Tensor]:
+        theta = [tf.convert_to_tensor(v) for v in self._variables]
+        result = self._meta_gradient(
+            theta, tf.nest.map_structure(lambda x: x[index], tasks)
+        )
+        self._optimizer.apply(result.gradient, self._variables)
+        return result.losses
+
+    def _many_steps(self, tasks: Task, num_steps) -> dict[str, tf.Tensor]:
+        histories = {
+            name: tf.TensorArray(spec.dtype, self.steps_per_call)
+            for name, spec in self._loss_specs.items()
+        }
+
+        def body(i, histories):
+            losses = self._one_step(tasks, i)
+            return i + 1, {
+                name: history.write(i, losses[name])
+                for name, history in histories.items()
+            }
+
+        _, histories = tf.while_loop(
+            lambda i, _: i < num_steps, body, (tf.constant(0), histories)
+        )
+        return {name: history.stack() for name, history in histories.items()}

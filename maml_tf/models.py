@@ -1,0 +1,127 @@
+"""The paper's networks, as plain Keras models.
+
+Sizes and initial values are those of the original code (maml.py): see
+sections 5.1 and 5.2 of the paper. Normalization uses the exact layers of
+`normalization.py`.
+"""
+
+import keras
+
+from maml_tf.normalization import BatchNormalization, GroupNormalization
+
+NORMS = ("batch_norm", "layer_norm", None)
+
+
+def normalization_layer(norm: str | None) -> list[keras.layers.Layer]:
+    """The original's normalization before each ReLU, as a list of layers.
+
+    Args:
+        norm: `batch_norm` (an offset but no scale, epsilon 0.001),
+            `layer_norm` (over all axes but the first, scale and offset for
+            each channel, epsilon 1e-12) or None.
+
+    Raises:
+        ValueError: if `norm` is none of them.
+    """
+    if norm not in NORMS:
+        raise ValueError(f"norm must be one of {NORMS}. Received: norm={norm}")
+    if norm is None:
+        return []
+    if norm == "batch_norm":
+        return [BatchNormalization(scale=False, epsilon=1e-3)]
+    return [GroupNormalization(groups=1, epsilon=1e-12)]
+
+
+def dense_net(
+    input_dim: int,
+    hidden_dims: tuple[int, ...],
+    output_dim: int,
+    norm: str | None = None,
+    seed: int = 0,
+) -> keras.Model:
+    """Dense layers with ReLU between them.
+
+    Weights are drawn from a normal distribution of standard deviation 0.01,
+    truncated at two of them; biases are 0.
+
+    Args:
+        input_dim: features of an example; inputs are [examples, input_dim].
+        hidden_dims: (40, 40) for the sinusoids, (256, 128, 64, 64) for the
+            paper's non-convolutional Omniglot network.
+        output_dim: outputs are [examples, output_dim], linear.
+        norm: see `normalization_layer`.
+        seed: of the initial weights.
+    """
+    initializers = (
+        keras.initializers.TruncatedNormal(stddev=0.01, seed=layer_seed)
+        for layer_seed in _layer_seeds(seed)
+    )
+    layers: list[keras.layers.Layer] = []
+    for units in hidden_dims:
+        layers += [
+            keras.layers.Dense(units, kernel_initializer=next(initializers)),
+            *normalization_layer(norm),
+            keras.layers.ReLU(),
+        ]
+    layers.append(
+        keras.layers.Dense(output_dim, kernel_initializer=next(initializers))
+    )
+    return keras.Sequential([keras.Input((input_dim,)), *layers])
+
+
+def conv_net(
+    image_shape: tuple[int, int, int],
+    num_ways: int,
+    num_filters: int = 64,
+    max_pool: bool = False,
+    norm: str | None = "batch_norm",
+    seed: int = 0,
+) -> keras.Model:
+    """Four blocks of 3x3 convolution, normalization and ReLU, then linear.
+
+    Kernels are Glorot uniform, biases 0. Without pooling (Omniglot) the
+    convolutions have stride 2 and the last maps are averaged; the last layer
+    starts from a normal distribution of standard deviation 1. With pooling
+    (mini-ImageNet) each block ends in a 2x2 max-pool and the last maps are
+    flattened; the last layer is Glorot uniform.
+
+    Args:
+        image_shape: (height, width, channels); inputs are
+            [examples, height, width, channels].
+        num_ways: classes; outputs are logits [examples, num_ways].
+        num_filters: of each convolution.
+        max_pool: pool rather than stride.
+        norm: see `normalization_layer`.
+        seed: of the initial weights.
+    """
+    seeds = _layer_seeds(seed)
+    layers: list[keras.layers.Layer] = []
+    for _ in range(4):
+        layers += [
+            keras.layers.Conv2D(
+                num_filters,
+                3,
+                strides=1 if max_pool else 2,
+                padding="same",
+                kernel_initializer=keras.initializers.GlorotUniform(
+                    seed=next(seeds)
+                ),
+            ),
+            *normalization_layer(norm),
+            keras.layers.ReLU(),
+        ]
+        if max_pool:
+            layers.append(keras.layers.MaxPooling2D(2))
+    if max_pool:
+        layers.append(keras.layers.Flatten())
+        head = keras.initializers.GlorotUniform(seed=next(seeds))
+    else:
+        layers.append(keras.layers.GlobalAveragePooling2D())
+        head = keras.initializers.RandomNormal(stddev=1.0, seed=next(seeds))
+    layers.append(keras.layers.Dense(num_ways, kernel_initializer=head))
+    return keras.Sequential([keras.Input(image_shape), *layers])
+
+
+def _layer_seeds(seed: int):
+    """One seed for each layer of a network, from the network's own."""
+    return iter(range(1000 * seed, 1000 * seed + 1000))

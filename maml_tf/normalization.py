@@ -1,0 +1,123 @@
+"""Normalization layers whose second derivative is right.
+
+`tf.nn.moments`, which Keras' batch and group normalization call, computes the
+variance as mean((x - stop_gradient(m))^2), m = mean(x). The first derivative
+is unchanged, because the derivative with respect to m is zero at the mean.
+The second derivative is not: it loses the term that comes from m moving with
+x. MAML differentiates a gradient, so its meta-gradient through these layers
+is wrong (see docs/normalization.md). The layers below write the variance out
+and differ in nothing else.
+"""
+
+import keras
+import tensorflow as tf
+from absl import logging
+
+NORMALIZATION_LAYERS = (
+    keras.layers.BatchNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.RMSNormalization,
+)
+
+
+def moments(
+    x: tf.Tensor, axes: list[int], keepdims: bool = False
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mean and population variance over `axes`, exact to every derivative."""
+    mean = tf.reduce_mean(x, axes, keepdims=True)
+    variance = tf.reduce_mean(tf.square(x - mean), axes, keepdims=keepdims)
+    return (mean if keepdims else tf.squeeze(mean, axes)), variance
+
+
+@keras.saving.register_keras_serializable(package="maml_tf")
+class BatchNormalization(keras.layers.BatchNormalization):
+    """Keras' layer, twice differentiable (masked inputs are so in Keras)."""
+
+    def _moments(self, inputs, mask):
+        if mask is not None:
+            return super()._moments(inputs, mask)
+        return moments(inputs, self._reduction_axes)
+
+
+@keras.saving.register_keras_serializable(package="maml_tf")
+class GroupNormalization(keras.layers.GroupNormalization):
+    """Keras' layer, twice differentiable.
+
+    With `groups=1` it is the layer normalization of the original code: over
+    all axes but the first, scale and offset per channel.
+    """
+
+    def _apply_normalization(self, reshaped_inputs, input_shape):
+        axes = list(range(1, len(reshaped_inputs.shape)))
+        axes.pop(-2 if self.axis == -1 else self.axis - 1)
+        mean, variance = moments(reshaped_inputs, axes, keepdims=True)
+        outputs = (reshaped_inputs - mean) * tf.math.rsqrt(
+            variance + self.epsilon
+        )
+        shape = self._create_broadcast_shape(input_shape)
+        if self.scale:
+            outputs *= tf.cast(tf.reshape(self.gamma, shape), outputs.dtype)
+        if self.center:
+            outputs += tf.cast(tf.reshape(self.beta, shape), outputs.dtype)
+        return outputs
+
+
+EXACT_LAYERS = {
+    keras.layers.BatchNormalization: BatchNormalization,
+    keras.layers.GroupNormalization: GroupNormalization,
+}
+
+
+def use_exact_normalization(model: keras.Model) -> list[str]:
+    """Exchanges Keras' batch and group normalization for the exact layers.
+
+    The layers stay the same objects with the same variables and settings;
+    only their class changes. So a model of any kind can be treated, also a
+    subclassed one that cannot be cloned, and what it computes stays the same
+    but for its second derivative. Subclasses of Keras' layers are left alone.
+
+    Args:
+        model: a Keras model; it is changed in place.
+
+    Returns:
+        The paths of the layers that were exchanged; a log line names them.
+    """
+    exchanged = []
+    for layer in all_layers(model):
+        if type(layer) in EXACT_LAYERS:
+            layer.__class__ = EXACT_LAYERS[type(layer)]
+            exchanged.append(layer.path)
+    if exchanged:
+        logging.warning(
+            "Exchanged Keras' normalization, whose second derivative is "
+            "wrong, for maml_tf's in %d layer(s) of %s: %s. The model "
+            "computes the same as before (docs/normalization.md).",
+            len(exchanged),
+            model.name,
+            ", ".join(exchanged),
+        )
+    return exchanged
+
+
+def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """The model and every layer in it, however deeply nested."""
+    return list(model._flatten_layers(include_self=True, recursive=True))
+
+
+def adapts_by_default(model: keras.Model) -> list[bool]:
+    """The paper's choice of what adapts: all but normalization parameters.
+
+    The original keeps the offsets (and scales) of its normalization layers
+    out of the inner update; they are meta-learned only.
+
+    Returns:
+        For each of `model.trainable_variables` whether it adapts.
+    """
+    kept = {
+        id(variable)
+        for layer in all_layers(model)
+        if isinstance(layer, NORMALIZATION_LAYERS)
+        for variable in layer.trainable_variables
+    }
+    return [id(v) not in kept for v in model.trainable_variables]

@@ -1,0 +1,150 @@
+"""The directory of a run: all that resuming, evaluating or exporting needs.
+
+    config.json      settings, format and package versions
+    checkpoints/     see checkpoints.py
+    train.csv        running losses
+    tensorboard/     the same for TensorBoard
+    results.json ... what evaluation found, tables and figures
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+from typing import Any
+
+from maml_tf.configs import ITERATIONS, SinusoidConfig
+from maml_tf.errors import ConfigError, RunDirectoryError
+from maml_tf.files import write_atomically
+
+FORMAT = 1
+
+_CONFIGS = {"sinusoid": SinusoidConfig}
+_PACKAGES = ("tensorflow", "keras", "numpy")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunDirectory:
+    """A run's directory with the settings that it holds."""
+
+    path: pathlib.Path
+    config: SinusoidConfig
+
+    @property
+    def checkpoints(self) -> pathlib.Path:
+        return self.path / "checkpoints"
+
+    @classmethod
+    def for_training(
+        cls, logdir: pathlib.Path, config: SinusoidConfig, resume: bool
+    ) -> "RunDirectory":
+        """Makes the directory of a run, or opens it to go on.
+
+        Args:
+            logdir: the directory of all runs.
+            config: the settings; they decide the name.
+            resume: go on with a run that is there. If False, such a run is
+                moved aside to a name with a number, and a new one begins.
+
+        Raises:
+            RunDirectoryError: if the directory cannot be written or holds
+                another run.
+        """
+        path = logdir / config.run_name
+        if path.exists() and not resume:
+            _move_aside(path)
+        if (path / "config.json").exists():
+            found = cls.open(path).config
+            for field in dataclasses.fields(config):
+                if field.name in ITERATIONS:
+                    continue
+                asked = getattr(config, field.name)
+                there = getattr(found, field.name)
+                if asked != there:
+                    raise RunDirectoryError(
+                        f"{path} holds a run with {field.name}={there}, not "
+                        f"{asked}. Choose another --logdir."
+                    )
+        elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise RunDirectoryError(
+                f"{path} exists and is not a run directory: it has no "
+                "config.json. Choose another --logdir."
+            )
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            write_atomically(
+                path / "config.json",
+                json.dumps(
+                    {
+                        "format": FORMAT,
+                        "datasource": "sinusoid",
+                        "config": dataclasses.asdict(config),
+                        "versions": versions(),
+                    },
+                    indent=2,
+                ),
+            )
+        except OSError as e:
+            raise RunDirectoryError(
+                f"Cannot write to {path} ({e.strerror}). Choose another "
+                "--logdir."
+            ) from e
+        return cls(path, config)
+
+    @classmethod
+    def open(cls, path: pathlib.Path) -> "RunDirectory":
+        """Opens the directory of an earlier run.
+
+        Raises:
+            RunDirectoryError: if it is none, or of another format.
+        """
+        try:
+            content = json.loads((path / "config.json").read_text())
+        except OSError as e:
+            raise RunDirectoryError(
+                f"{path} is not a run directory: its config.json cannot be "
+                f"read ({e.strerror})." + _runs_at_hand(path.parent)
+            ) from e
+        except ValueError as e:
+            raise RunDirectoryError(
+                f"{path / 'config.json'} is damaged: it is not JSON. "
+                "Choose another --logdir."
+            ) from e
+        found = content.get("format") if isinstance(content, dict) else None
+        if found != FORMAT:
+            raise RunDirectoryError(
+                f"{path} was written in format {found}; this version reads "
+                f"format {FORMAT}. Choose another --logdir."
+            )
+        try:
+            config = _CONFIGS[content["datasource"]](**content["config"])
+        except (KeyError, TypeError, ConfigError) as e:
+            raise RunDirectoryError(
+                f"{path / 'config.json'} does not hold the settings of an "
+                f"experiment ({e}). Choose another --logdir."
+            ) from e
+        return cls(path, config)
+
+
+def versions() -> dict[str, Any]:
+    """Versions of Python and of the packages that decide the numbers."""
+    packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {"python": platform.python_version(), **packages}
+
+
+def _move_aside(path: pathlib.Path) -> None:
+    number = 1
+    while (aside := path.with_name(f"{path.name}.old{number}")).exists():
+        number += 1
+    os.rename(path, aside)
+
+
+def _runs_at_hand(logdir: pathlib.Path) -> str:
+    if not logdir.is_dir():
+        return f" There is no directory {logdir}."
+    names = sorted(p.parent.name for p in logdir.glob("*/config.json"))
+    if not names:
+        return f" {logdir} holds no run; train one first."
+    return f" {logdir} holds: {', '.join(names)}"

@@ -1,0 +1,307 @@
+"""Training and evaluating a run in its directory."""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import pathlib
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from absl import logging
+from rich.console import Console
+
+from maml_tf.checkpoints import Checkpoints
+from maml_tf.configs import SinusoidConfig
+from maml_tf.errors import RunDirectoryError
+from maml_tf.evaluation import (
+    NUM_TASKS,
+    Evaluator,
+    Summary,
+    held_out_tasks,
+    search_step_size,
+    summarize,
+)
+from maml_tf.experiment import Experiment
+from maml_tf.files import write_atomically
+from maml_tf.progress import TrainingProgress
+from maml_tf.run_directory import RunDirectory, versions
+from maml_tf.training import TrainingLog, train
+
+EVALUATION_SHOTS = (5, 10, 20)  # the paper's figure 3 and appendix
+
+# Predicting 0 costs at most 25 on a sinusoid of amplitude 5.
+DIVERGED_ABOVE = 100.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """One network on the held-out tasks with K points each.
+
+    Attributes:
+        num_shots: K, points of the support set and of the query set.
+        alpha: the step size.
+        alpha_searched: whether it was searched on the validation tasks.
+        losses: query losses, float32 [num_tasks, updates + 1].
+    """
+
+    num_shots: int
+    alpha: float
+    alpha_searched: bool
+    losses: np.ndarray
+
+    @property
+    def summaries(self) -> list[Summary]:
+        return summarize(self.losses, DIVERGED_ABOVE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """What evaluation found for one network.
+
+    Attributes:
+        name: `maml`, `pretrained`, `oracle`, `random`, ...
+        experiment: its network, holding the evaluated weights.
+        iteration: iterations that it was trained for.
+        evaluations: one for each number of shots.
+        split: `validation` or `test`.
+    """
+
+    name: str
+    experiment: Experiment
+    iteration: int
+    evaluations: list[Evaluation]
+    split: str
+
+    @property
+    def complete(self) -> bool:
+        return self.iteration == self.experiment.config.num_iterations
+
+    def at(self, num_shots: int) -> Evaluation:
+        return next(e for e in self.evaluations if e.num_shots == num_shots)
+
+
+def train_run(
+    logdir: pathlib.Path,
+    config: SinusoidConfig,
+    resume: bool,
+    log: bool,
+    console: Console,
+) -> RunDirectory:
+    """Trains a run to its last iteration, from wherever it stands.
+
+    Args:
+        logdir: the directory of all runs.
+        config: the settings.
+        resume: go on from the newest checkpoint, rather than anew.
+        log: write TensorBoard events.
+        console: for progress.
+
+    Raises:
+        ExperimentError: if it cannot be trained.
+    """
+    run = RunDirectory.for_training(logdir, config, resume)
+    with _locked(run):
+        experiment = Experiment.build(config)
+        phases = experiment.phases()
+        state = {"weights": experiment.variables}
+        for name, phase in zip(("joint", "meta"), phases, strict=True):
+            state[f"{name}_optimizer"] = [
+                v.value for v in phase.optimizer.variables
+            ]
+        checkpoints = Checkpoints(run.checkpoints, state)
+        start = checkpoints.restore_latest() or 0
+        total = config.num_iterations
+        if start > total:
+            raise RunDirectoryError(
+                f"{run.path} was already trained for {start} iterations, "
+                f"more than the {total} asked for. Evaluate it "
+                "(--train=False), or choose another --logdir or "
+                "--resume=False."
+            )
+        if start == total:
+            console.print(
+                f"{config.method}: {total} iterations were done before."
+            )
+            return run
+        if start:
+            console.print(f"{config.method}: going on from iteration {start}.")
+        began = time.monotonic()
+        with TrainingProgress(console, config.method, start, total) as bar:
+            train(
+                experiment.model,
+                phases,
+                experiment.tasks("train"),
+                config.meta_batch_size,
+                checkpoints,
+                start,
+                TrainingLog(
+                    run.path / "train.csv",
+                    run.path / "tensorboard" if log else None,
+                ),
+                bar,
+            )
+        console.print(
+            f"{config.method}: trained {total - start} iterations in "
+            f"{time.monotonic() - began:.1f} s."
+        )
+    return run
+
+
+def evaluate_run(
+    run: RunDirectory,
+    iteration: int | None = None,
+    split: str = "test",
+    shots: Sequence[int] = EVALUATION_SHOTS,
+    alpha: float | None = None,
+) -> Results:
+    """Evaluates a run from its directory alone, and writes the results there.
+
+    Args:
+        run: the run.
+        iteration: the checkpoint; None takes the newest.
+        split: `validation` or `test`.
+        shots: numbers of points K.
+        alpha: the step size. None takes that of meta-training; searches it
+            on the validation tasks for a network that was not meta-trained;
+            and leaves the oracle, which knows the task, as it is.
+
+    Raises:
+        RunDirectoryError: if there is no such checkpoint, or it is damaged.
+    """
+    experiment = Experiment.build(run.config)
+    checkpoints = Checkpoints(
+        run.checkpoints, {"weights": experiment.variables}
+    )
+    if iteration is not None:
+        checkpoints.restore(iteration)
+    else:
+        iteration = checkpoints.restore_latest()
+    if iteration is None:
+        raise RunDirectoryError(
+            f"{run.path} holds no checkpoint; train it first."
+        )
+    if alpha is None:
+        alpha = _default_step_size(run.config)
+    results = evaluate_network(
+        run.config.method, experiment, iteration, split, shots, alpha
+    )
+    write_results(run.path, results)
+    return results
+
+
+def evaluate_network(
+    name: str,
+    experiment: Experiment,
+    iteration: int,
+    split: str = "test",
+    shots: Sequence[int] = EVALUATION_SHOTS,
+    alpha: float | None = None,
+) -> Results:
+    """Evaluates the weights that an experiment's network holds now.
+
+    Args:
+        name: what to call the network.
+        experiment: the network and its tasks.
+        iteration: iterations that it was trained for.
+        split, shots: as for `evaluate_run`.
+        alpha: the step size; None searches it on the validation tasks.
+    """
+    evaluator = Evaluator(experiment.loss, experiment.adapts)
+    theta = experiment.model.trainable_variables
+
+    def evaluate(num_shots: int) -> Evaluation:
+        step_size = alpha
+        if alpha is None:
+            step_size = search_step_size(
+                evaluator,
+                theta,
+                held_out_tasks(experiment.tasks("validation", num_shots)),
+            )
+        tasks = held_out_tasks(experiment.tasks(split, num_shots))
+        losses = evaluator(theta, tasks, step_size)
+        return Evaluation(num_shots, step_size, alpha is None, losses)
+
+    return Results(
+        name, experiment, iteration, [evaluate(k) for k in shots], split
+    )
+
+
+def _default_step_size(config: SinusoidConfig) -> float | None:
+    if config.metatrain_iterations:
+        return config.alpha
+    return 0.0 if config.baseline == "oracle" else None
+
+
+def write_results(directory: pathlib.Path, results: Results) -> None:
+    """Writes results.json, and for each evaluation a CSV like the original's.
+
+    The CSV has the columns update0, update1, ... and the rows mean, standard
+    deviation and confidence interval; update0 is the query set before
+    adaptation. The losses of every task lie beside it as .npy.
+    """
+    for evaluation in results.evaluations:
+        stem = f"{results.split}_ubs{evaluation.num_shots}_stepsize{evaluation.alpha}"
+        summaries = evaluation.summaries
+        rows = [
+            [f"update{s.update}" for s in summaries],
+            [str(s.mean) for s in summaries],
+            [str(s.sd) for s in summaries],
+            [str(s.ci95) for s in summaries],
+        ]
+        write_atomically(
+            directory / f"{stem}.csv",
+            "".join(",".join(row) + "\n" for row in rows),
+        )
+        np.save(directory / f"{stem}.npy", evaluation.losses)
+    write_atomically(
+        directory / "results.json", json.dumps(_as_json(results), indent=2)
+    )
+
+
+def _as_json(results: Results) -> dict[str, Any]:
+    def numbers(summary: Summary) -> dict[str, Any]:
+        return {
+            name: value if np.isfinite(value) else None
+            for name, value in dataclasses.asdict(summary).items()
+        }
+
+    return {
+        "name": results.name,
+        "iteration": results.iteration,
+        "complete": results.complete,
+        "split": results.split,
+        "num_tasks": NUM_TASKS,
+        "metric": (
+            "mean squared error on the query set, update 0 included; mean, "
+            "ci95 and sd over tasks at or below diverged_above"
+        ),
+        "diverged_above": DIVERGED_ABOVE,
+        "evaluations": [
+            {
+                "num_shots": e.num_shots,
+                "alpha": e.alpha,
+                "alpha_searched": e.alpha_searched,
+                "updates": [numbers(s) for s in e.summaries],
+            }
+            for e in results.evaluations
+        ],
+        "config": dataclasses.asdict(results.experiment.config),
+        "versions": versions(),
+    }
+
+
+@contextlib.contextmanager
+def _locked(run: RunDirectory) -> Iterator[None]:
+    """Keeps a second process from training in the same directory."""
+    with open(run.path / "lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as e:
+            raise RunDirectoryError(
+                f"Another process is training in {run.path}. Wait for it, or "
+                "choose another --logdir."
+            ) from e
+        yield

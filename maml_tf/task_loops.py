@@ -1,0 +1,128 @@
+"""Ways to apply a function to each task of a batch, and the choice of one.
+
+`vectorized` runs all tasks as one batched computation: fastest for dense and
+recurrent models, impossible where TensorFlow cannot batch an op over per-task
+weights (convolutions). `mapped` runs as many tasks at once as the machine has
+cores, one thread each: works for every model. `unrolled` writes the tasks one
+after the other into the graph: for models that neither of them can trace.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+from absl import logging
+
+TaskLoop = Callable[[Callable[[Any], Any], Any], Any]
+
+
+def vectorized(function: Callable[[Any], Any], tasks: Any) -> Any:
+    """`tf.vectorized_map` that refuses to fall back to a slow loop."""
+    return tf.vectorized_map(function, tasks, fallback_to_while_loop=False)
+
+
+def mapped(function: Callable[[Any], Any], tasks: Any) -> Any:
+    """`tf.map_fn` over the tasks, a task per core at a time."""
+    one_task = tf.nest.map_structure(
+        lambda x: tf.TensorSpec(x.shape[1:], x.dtype), tasks
+    )
+    traced = tf.function(function, autograph=False).get_concrete_function(
+        one_task
+    )
+    signature = tf.nest.map_structure(
+        lambda x: tf.TensorSpec(x.shape, x.dtype), traced.structured_outputs
+    )
+    return tf.map_fn(
+        lambda task: traced(task),
+        tasks,
+        fn_output_signature=signature,
+        parallel_iterations=os.cpu_count(),
+    )
+
+
+def unrolled(function: Callable[[Any], Any], tasks: Any) -> Any:
+    """The function of each task in turn; the number of tasks is static."""
+    num_tasks = tf.nest.flatten(tasks)[0].shape[0]
+    results = [
+        function(tf.nest.map_structure(lambda x, i=i: x[i], tasks))
+        for i in range(num_tasks)
+    ]
+    return tf.nest.map_structure(lambda *xs: tf.stack(xs), *results)
+
+
+TASK_LOOPS: dict[str, TaskLoop] = {
+    "vectorized": vectorized,
+    "mapped": mapped,
+    "unrolled": unrolled,
+}
+
+
+class TracedLoop(NamedTuple):
+    """A function over a batch of tasks, traced with the loop that fits it.
+
+    Attributes:
+        name: the loop, a key of `TASK_LOOPS`.
+        function: a `tf.function`, already traced for the example.
+        outputs: the structure of its outputs, as `tf.TensorSpec`s.
+    """
+
+    name: str
+    function: Callable
+    outputs: Any
+
+
+def trace_with_best_loop(
+    build: Callable[[TaskLoop], Callable],
+    *example: Any,
+    task_loop: str | None = None,
+) -> TracedLoop:
+    """Traces a function with the first of `TASK_LOOPS` that can trace it.
+
+    Args:
+        build: gives the function that goes through the tasks by a given loop.
+        example: arguments of that function, or their `tf.TensorSpec`s.
+        task_loop: the loop to use; None chooses.
+
+    Raises:
+        ValueError: if `task_loop` is not known.
+        Exception: what the function itself raises, if no loop can trace it.
+    """
+    if task_loop is not None and task_loop not in TASK_LOOPS:
+        raise ValueError(
+            f"task_loop must be one of {tuple(TASK_LOOPS)} or None. "
+            f"Received: task_loop={task_loop!r}"
+        )
+    specs = tf.nest.map_structure(_spec, example)
+    names = list(TASK_LOOPS) if task_loop is None else [task_loop]
+    for name in names:
+        function = tf.function(build(TASK_LOOPS[name]), autograph=False)
+        try:
+            with _quiet_tensorflow():
+                traced = function.get_concrete_function(*specs)
+        except (ValueError, TypeError, NotImplementedError, LookupError) as e:
+            if name == names[-1]:
+                raise
+            logging.debug("Task loop %s does not fit: %s", name, e)
+            continue
+        outputs = tf.nest.map_structure(_spec, traced.structured_outputs)
+        return TracedLoop(name, function, outputs)
+
+
+def _spec(x: Any) -> tf.TensorSpec:
+    if isinstance(x, tf.TensorSpec):
+        return x
+    return tf.TensorSpec(x.shape, x.dtype)
+
+
+@contextlib.contextmanager
+def _quiet_tensorflow():
+    """Keeps TensorFlow from printing a graph for each op it cannot batch."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("CRITICAL")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,50 @@
+"""Streams of tasks in which a task is a value.
+
+Task i of a stream is a pure function of (seed, i): whoever asks for it, in
+whatever order and however many at once, gets the same task. A resumed run
+therefore sees exactly the tasks that an uninterrupted one would.
+"""
+
+from typing import Protocol
+
+import numpy as np
+
+from maml_tf.maml import Task
+
+SPLITS = ("train", "validation", "test")
+
+_DRAWS_PER_BLOCK = 4  # uint64 draws for each step of Philox's counter
+
+
+class TaskStream(Protocol):
+    """A source of tasks."""
+
+    def tasks(self, first: int, count: int) -> Task:
+        """Tasks first, ..., first + count - 1, stacked: [count, ...]."""
+
+
+def uniforms(
+    seed: int, stream: int, first: int, count: int, width: int
+) -> np.ndarray:
+    """Rows of uniform random numbers that can be asked for by their index.
+
+    Row i depends on (seed, stream, i) and on nothing else, not even on
+    `width`'s being smaller or larger within the same multiple of 4: Philox is
+    a counter-based generator, and each row owns a stretch of its counter.
+
+    Args:
+        seed: 0 <= seed < 2**64.
+        stream: 0 <= stream < 2**64; streams are independent of each other.
+        first: index of the first row.
+        count: number of rows.
+        width: numbers in a row.
+
+    Returns:
+        float64 [count, width] in [0, 1).
+    """
+    blocks = -(-width // _DRAWS_PER_BLOCK)
+    generator = np.random.Generator(
+        np.random.Philox(key=seed + (stream << 64), counter=first * blocks)
+    )
+    rows = generator.random((count, blocks * _DRAWS_PER_BLOCK))
+    return rows[:, :width]
