@@ -1,6 +1,7 @@
 """Losses of the paper as functions of (theta, batch): equations 2 and 3."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -56,6 +57,25 @@ def mean_squared_error(model: keras.Model) -> LossFn:
         return tf.reduce_mean(tf.square(outputs - batch.targets))
 
     return loss
+
+
+def supervised(
+    model: keras.Model, loss: Callable[[Any, tf.Tensor], tf.Tensor]
+) -> LossFn:
+    """Any loss of (targets, outputs), such as Keras', averaged over examples.
+
+    The batch is a `Batch`; its targets and the outputs are what `loss` takes.
+
+    Args:
+        model: the network.
+        loss: gives a scalar or one value for each example.
+    """
+
+    def averaged(theta: Params, batch: Batch) -> tf.Tensor:
+        outputs = predict(model, theta, batch.inputs)
+        return tf.reduce_mean(loss(batch.targets, outputs))
+
+    return averaged
 
 
 def cross_entropy(model: keras.Model, num_shots: int) -> LossFn:

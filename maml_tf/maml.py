@@ -111,7 +111,11 @@ def inner_update(
             return parameter
         if first_order:
             gradient = tf.stop_gradient(gradient)
-        return parameter - tf.cast(alpha, parameter.dtype) * gradient
+        # A Python float takes the parameter's precision as it is.
+        size = (
+            tf.cast(alpha, parameter.dtype) if tf.is_tensor(alpha) else alpha
+        )
+        return parameter - size * gradient
 
     return [step(*pair) for pair in zip(theta, adapts, strict=True)], value
 

@@ -6,6 +6,7 @@ import tensorflow as tf
 from absl import logging
 
 from maml_tf.maml import MetaGradientFn, Task, meta_gradient
+from maml_tf.normalization import use_exact_normalization
 from maml_tf.task_loops import trace_with_best_loop
 
 STEPS_PER_COMPILED_CALL = 50
@@ -38,6 +39,7 @@ class MetaStep:
 
         Args:
             model: its `trainable_variables` are theta; calls assign them.
+                Its normalization is made exact.
             optimizer: the outer optimizer; calls assign its variables.
             task_gradient: gradient and losses of one task.
             example: one batch of tasks [meta_batch_size, ...] or its specs.
@@ -47,6 +49,7 @@ class MetaStep:
         Raises:
             ValueError: if `task_loop` is not known.
         """
+        use_exact_normalization(model)
         if not optimizer.built:
             optimizer.build(model.trainable_variables)
         self._variables = model.trainable_variables

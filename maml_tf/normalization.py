@@ -1,7 +1,7 @@
 """Normalization layers whose second derivative is right.
 
-`tf.nn.moments`, which Keras' batch and group normalization call, computes the
-variance as mean((x - stop_gradient(m))^2), m = mean(x). The first derivative
+`tf.nn.moments`, which Keras' batch, group and layer normalization call,
+computes the variance as mean((x - stop_gradient(m))^2), m = mean(x). The first derivative
 is unchanged, because the derivative with respect to m is zero at the mean.
 The second derivative is not: it loses the term that comes from m moving with
 x. MAML differentiates a gradient, so its meta-gradient through these layers
@@ -49,28 +49,55 @@ class GroupNormalization(keras.layers.GroupNormalization):
     """
 
     def _apply_normalization(self, reshaped_inputs, input_shape):
-        axes = list(range(1, len(reshaped_inputs.shape)))
+        x = _at_least_float32(reshaped_inputs)
+        axes = list(range(1, len(x.shape)))
         axes.pop(-2 if self.axis == -1 else self.axis - 1)
-        mean, variance = moments(reshaped_inputs, axes, keepdims=True)
-        outputs = (reshaped_inputs - mean) * tf.math.rsqrt(
-            variance + self.epsilon
-        )
+        mean, variance = moments(x, axes, keepdims=True)
+        outputs = (x - mean) * tf.math.rsqrt(variance + self.epsilon)
         shape = self._create_broadcast_shape(input_shape)
-        if self.scale:
-            outputs *= tf.cast(tf.reshape(self.gamma, shape), outputs.dtype)
-        if self.center:
-            outputs += tf.cast(tf.reshape(self.beta, shape), outputs.dtype)
-        return outputs
+        return _scale_and_offset(outputs, self.gamma, self.beta, shape)
+
+
+@keras.saving.register_keras_serializable(package="maml_tf")
+class LayerNormalization(keras.layers.LayerNormalization):
+    """Keras' layer, twice differentiable (with `rms_scaling` it is in Keras)."""
+
+    def call(self, inputs):
+        if self.rms_scaling:
+            return super().call(inputs)
+        x = _at_least_float32(inputs)
+        mean, variance = moments(x, self.axis, keepdims=True)
+        outputs = (x - mean) * tf.math.rsqrt(variance + self.epsilon)
+        axes = [axis % len(x.shape) for axis in self.axis]
+        shape = [n if i in axes else 1 for i, n in enumerate(x.shape)]
+        outputs = _scale_and_offset(outputs, self.gamma, self.beta, shape)
+        return tf.cast(outputs, self.compute_dtype)
+
+
+def _at_least_float32(x: tf.Tensor) -> tf.Tensor:
+    return tf.cast(x, keras.backend.result_type(x.dtype, "float32"))
+
+
+def _scale_and_offset(
+    x: tf.Tensor, gamma, beta, shape: list[int]
+) -> tf.Tensor:
+    """x * gamma + beta, each of them left out if it is None."""
+    if gamma is not None:
+        x *= tf.cast(tf.reshape(gamma, shape), x.dtype)
+    if beta is not None:
+        x += tf.cast(tf.reshape(beta, shape), x.dtype)
+    return x
 
 
 EXACT_LAYERS = {
     keras.layers.BatchNormalization: BatchNormalization,
     keras.layers.GroupNormalization: GroupNormalization,
+    keras.layers.LayerNormalization: LayerNormalization,
 }
 
 
 def use_exact_normalization(model: keras.Model) -> list[str]:
-    """Exchanges Keras' batch and group normalization for the exact layers.
+    """Exchanges Keras' batch, group and layer normalization for exact ones.
 
     The layers stay the same objects with the same variables and settings;
     only their class changes. So a model of any kind can be treated, also a

@@ -1,0 +1,91 @@
+"""What the benchmark asks of an implementation."""
+
+import abc
+import time
+
+import numpy as np
+from workloads import Tasks, Workload
+
+COMPARED_STEPS = 4  # the first step, and the losses after three of Adam's
+
+
+class Implementation(abc.ABC):
+    """A way to take meta-steps; `__init__` builds network and step.
+
+    Attributes:
+        workload: what it works on.
+        window: meta-steps can be timed in multiples of it.
+    """
+
+    window = 1
+
+    def __init__(self, workload: Workload):
+        self.workload = workload
+
+    @staticmethod
+    @abc.abstractmethod
+    def start(threads: str) -> None:
+        """Starts the framework, before the clock.
+
+        Args:
+            threads: `default` for the framework's own choice, `one_per_op`
+                for one thread in each operation.
+        """
+
+    @abc.abstractmethod
+    def first_call(self) -> None:
+        """Takes the first steps, compiling whatever they need."""
+
+    @abc.abstractmethod
+    def losses(self) -> list[list[float]] | None:
+        """[pre, post] of the first steps, asked right after `first_call`."""
+
+    @abc.abstractmethod
+    def time_steps(self, count: int) -> float:
+        """Seconds per step of `count` warm steps, a multiple of `window`."""
+
+
+class Stepper(Implementation):
+    """An implementation that is given the tasks of each call."""
+
+    def __init__(self, workload: Workload):
+        super().__init__(workload)
+        self._taken = 0
+
+    @abc.abstractmethod
+    def take_steps(self, tasks: Tasks) -> tuple[np.ndarray, np.ndarray]:
+        """Takes `window` full meta-steps.
+
+        Args:
+            tasks: [window, meta_batch_size, ...], in NumPy.
+
+        Returns:
+            Losses before and after the inner update, means over the tasks, on
+            the host: [window] each.
+        """
+
+    def first_call(self) -> None:
+        self._first_losses = self._call()
+
+    def losses(self) -> list[list[float]]:
+        losses = self._first_losses
+        while len(losses) < COMPARED_STEPS:
+            losses += self._call()
+        return losses[:COMPARED_STEPS]
+
+    def time_steps(self, count: int) -> float:
+        self._call()
+        calls = [self._next_tasks() for _ in range(count // self.window)]
+        began = time.perf_counter()
+        for tasks in calls:
+            self.take_steps(tasks)
+        return (time.perf_counter() - began) / count
+
+    def _call(self) -> list[list[float]]:
+        pre, post = self.take_steps(self._next_tasks())
+        return np.stack([pre, post], axis=-1).tolist()
+
+    def _next_tasks(self) -> Tasks:
+        tasks = self.workload.batches(self._taken, self.window)
+        self._taken += self.window
+        return tasks

@@ -1,0 +1,300 @@
+"""Is the meta-gradient of a model what it should be? Ask finite differences."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from maml_tf.losses import supervised
+from maml_tf.maml import (
+    LossFn,
+    MetaGradient,
+    Params,
+    Task,
+    task_meta_gradient,
+)
+from maml_tf.normalization import (
+    EXACT_LAYERS,
+    adapts_by_default,
+    all_layers,
+)
+
+TOLERANCE = 1e-4
+_DIRECTIONS = 3  # random ones for each variable
+# A kink (ReLU, max-pool) spoils a large difference, rounding a small one.
+_DIFFERENCES = (1e-5, 1e-6, 1e-7)
+_BLOCKING_OPS = ("StopGradient", "PreventGradient")
+
+
+@dataclasses.dataclass(frozen=True)
+class MetaGradientCheck:
+    """What `check_meta_gradient` found; `str` says it in words.
+
+    Attributes:
+        relative_error: of the meta-gradient against finite differences, in
+            float64; None if it cannot be computed at all.
+        first_order_error: of the first-order meta-gradient, likewise.
+        by_variable: relative error for each variable's path.
+        obstacles: what may stand in the way of second derivatives.
+        error: what TensorFlow said, if there is no second derivative.
+    """
+
+    relative_error: float | None
+    first_order_error: float
+    by_variable: dict[str, float]
+    obstacles: list[str]
+    error: str | None = None
+
+    @property
+    def second_order(self) -> bool:
+        """Whether the meta-gradient is the exact second-order one."""
+        return (
+            self.relative_error is not None
+            and self.relative_error < TOLERANCE
+        )
+
+    def __str__(self) -> str:
+        obstacles = "".join(f"\n  {o}" for o in self.obstacles)
+        if self.error is not None:
+            return (
+                "The meta-gradient cannot be computed: an op of this model "
+                f"has no second derivative.\n  {self.error}\n"
+                "Replace the op, or use first_order=True."
+            )
+        if self.second_order:
+            return (
+                "The meta-gradient is second order: it agrees with finite "
+                f"differences to {self.relative_error:.1e} (relative); the "
+                "first-order one would be off by "
+                f"{self.first_order_error:.1e}."
+            )
+        worst = max(self.by_variable, key=self.by_variable.get)
+        text = (
+            "The meta-gradient is NOT the second-order one: it is off by "
+            f"{self.relative_error:.1%} against finite differences (the "
+            f"first-order one by {self.first_order_error:.1%}), most at "
+            f"{worst}."
+        )
+        if self.obstacles:
+            return f"{text} What stands in the way:{obstacles}"
+        return f"{text} No op that stops gradients was found."
+
+
+def check_meta_gradient(
+    model: keras.Model,
+    loss: Callable[[Any, tf.Tensor], tf.Tensor],
+    task: Task,
+    alpha: float = 0.01,
+    num_steps: int = 1,
+    *,
+    adapts: Sequence[bool] | None = None,
+    seed: int = 0,
+) -> MetaGradientCheck:
+    """Compares a model's meta-gradient with central finite differences.
+
+    Works on a copy of the model in float64, at the model's weights, with the
+    layers that it has: nothing is exchanged and nothing changes.
+
+    Args:
+        model: a built Keras model that can be rebuilt from its configuration.
+        loss: of (targets, outputs), as Keras has them.
+        task: one task; support and query are `Batch`es.
+        alpha, num_steps: of the inner updates.
+        adapts: which trainable variables adapt; None takes the paper's.
+        seed: of the directions in which derivatives are compared.
+
+    Returns:
+        The errors, and in words whether the model is second order.
+
+    Raises:
+        ValueError: if the model cannot be rebuilt, or has no trainable
+            variables.
+    """
+    if not model.trainable_variables:
+        raise ValueError(f"{model.name} has no trainable variables.")
+    adapts = adapts_by_default(model) if adapts is None else adapts
+    twin = float64_copy(model)
+    twin_loss = supervised(twin, _in_float64(loss))
+    theta = [tf.cast(v, tf.float64) for v in twin.trainable_variables]
+    task = tf.nest.map_structure(_to_float64, task)
+
+    def adapted(theta: Params, first_order: bool) -> MetaGradient:
+        return task_meta_gradient(
+            twin_loss,
+            theta,
+            task,
+            alpha,
+            num_steps,
+            adapts=adapts,
+            first_order=first_order,
+        )
+
+    def gradient(first_order: bool) -> list[np.ndarray]:
+        compiled = _compiled(
+            lambda theta: adapted(theta, first_order).gradient, theta
+        )
+        return [g.numpy() for g in compiled(theta)]
+
+    try:
+        objective = _compiled(
+            lambda theta: adapted(theta, True).losses["post_update"], theta
+        )
+    except NameError as e:  # a Lambda layer is rebuilt without its globals
+        raise _cannot_rebuild(model, e) from e
+    try:
+        exact, error = gradient(first_order=False), None
+    except LookupError as e:
+        exact, error = None, str(e).splitlines()[0]
+    first = gradient(first_order=True)
+
+    rng = np.random.default_rng(seed)
+    differences = np.zeros((len(theta), _DIRECTIONS))
+    slopes = {name: np.zeros_like(differences) for name in ("exact", "first")}
+    for i in range(len(theta)):
+        for j in range(_DIRECTIONS):
+            direction = rng.standard_normal(theta[i].shape)
+            direction /= np.linalg.norm(direction)
+            for name, g in (("exact", exact), ("first", first)):
+                if g is not None:
+                    slopes[name][i, j] = np.sum(g[i] * direction)
+            differences[i, j] = _difference(
+                objective,
+                theta,
+                i,
+                direction,
+                target=slopes["exact" if exact else "first"][i, j],
+            )
+    paths = [v.path for v in model.trainable_variables]
+    return MetaGradientCheck(
+        relative_error=(
+            _relative_error(slopes["exact"], differences) if exact else None
+        ),
+        first_order_error=_relative_error(slopes["first"], differences),
+        by_variable={
+            path: float(np.linalg.norm(row) / np.linalg.norm(differences))
+            for path, row in zip(
+                paths, slopes["exact"] - differences, strict=True
+            )
+        },
+        obstacles=_obstacles(model, twin_loss, theta, task),
+        error=error,
+    )
+
+
+def float64_copy(model: keras.Model) -> keras.Model:
+    """A model of the same configuration and weights, in float64.
+
+    Raises:
+        ValueError: if the model cannot be rebuilt from its configuration.
+    """
+    try:
+        copy = keras.saving.deserialize_keras_object(
+            _with_float64(keras.saving.serialize_keras_object(model)),
+            custom_objects={type(x).__name__: type(x) for x in all_layers(model)},
+            safe_mode=False,  # the configuration was made the line before
+        )
+        if not copy.built:
+            copy.build(model.input_shape)
+        copy.set_weights(model.get_weights())
+    except (ValueError, TypeError, NotImplementedError, AttributeError) as e:
+        raise _cannot_rebuild(model, e) from e
+    return copy
+
+
+def _cannot_rebuild(model: keras.Model, reason: Exception) -> ValueError:
+    return ValueError(
+        f"{model.name} cannot be rebuilt in float64 to check its gradient "
+        f"({str(reason).strip().splitlines()[-1]}). Give its layers a "
+        "get_config, and use layers of your own in place of Lambda."
+    )
+
+
+def _with_float64(config: Any) -> Any:
+    """A serialized object with every floating dtype made float64."""
+    if isinstance(config, list | tuple):
+        return type(config)(_with_float64(x) for x in config)
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: (
+            "float64"
+            if key == "dtype" and not _is_other_dtype(value)
+            else _with_float64(value)
+        )
+        for key, value in config.items()
+    }
+
+
+def _is_other_dtype(value: Any) -> bool:
+    name = value if isinstance(value, str) else "float32"
+    return not name.startswith(("float", "bfloat", "mixed"))
+
+
+def _in_float64(loss: Callable) -> Callable:
+    """Keras' loss objects compute in their own dtype; plain ones in any."""
+    if isinstance(loss, keras.losses.Loss):
+        return type(loss).from_config({**loss.get_config(), "dtype": "float64"})
+    return loss
+
+
+def _to_float64(x: Any) -> tf.Tensor:
+    x = tf.convert_to_tensor(x)
+    return tf.cast(x, tf.float64) if x.dtype.is_floating else x
+
+
+def _compiled(function: Callable, theta: Params) -> Callable:
+    return tf.function(function, autograph=False).get_concrete_function(theta)
+
+
+def _difference(
+    objective: Callable[[Params], tf.Tensor],
+    theta: Params,
+    index: int,
+    direction: np.ndarray,
+    target: float,
+) -> float:
+    """A directional derivative: of several differences, that nearest target.
+
+    Differences that agree with a right gradient exist for a suitable step;
+    none comes near a wrong one.
+    """
+
+    def at(step: float) -> float:
+        moved = list(theta)
+        moved[index] = theta[index] + step * direction
+        return float(objective(moved))
+
+    quotients = [(at(h) - at(-h)) / (2 * h) for h in _DIFFERENCES]
+    return min(quotients, key=lambda q: abs(q - target))
+
+
+def _relative_error(slopes: np.ndarray, differences: np.ndarray) -> float:
+    scale = np.linalg.norm(differences)
+    return float(np.linalg.norm(slopes - differences) / max(scale, 1e-300))
+
+
+def _obstacles(
+    model: keras.Model, loss: LossFn, theta: Params, task: Task
+) -> list[str]:
+    """Layers and ops through which gradients do not flow as they should."""
+    found = [
+        f"{layer.path}: Keras' {type(layer).__name__} stops the gradient of "
+        "the mean inside the variance; maml_tf.use_exact_normalization(model) "
+        "mends it."
+        for layer in all_layers(model)
+        if type(layer) in EXACT_LAYERS
+    ]
+    graph = _compiled(lambda theta: loss(theta, task.support), theta).graph
+    definition = graph.as_graph_def()
+    nodes = [*definition.node]
+    for function in definition.library.function:
+        nodes += function.node_def
+    found += [
+        f"{node.op} in {node.name}"
+        for node in nodes
+        if node.op in _BLOCKING_OPS
+    ]
+    return found

@@ -1,0 +1,124 @@
+"""The check finds what is wrong, and says so."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from maml_tf.gradient_check import check_meta_gradient
+from maml_tf.losses import Batch
+from maml_tf.maml import Task
+from maml_tf.normalization import use_exact_normalization
+
+
+@keras.saving.register_keras_serializable(package="test")
+class Gate(keras.layers.Layer):
+    """A gate that gradients do not see."""
+
+    def call(self, x):
+        return x * tf.stop_gradient(tf.nn.sigmoid(x))
+
+
+@tf.custom_gradient
+def once(x):
+    def gradient(upstream):
+        return tf.stop_gradient(2 * x) * upstream
+
+    return x * x, gradient
+
+
+@keras.saving.register_keras_serializable(package="test")
+class OnceDifferentiable(keras.layers.Layer):
+    """x^2 with a right first and a missing second derivative."""
+
+    def call(self, x):
+        return once(x)
+
+
+def model(*layers):
+    return keras.Sequential(
+        [
+            keras.Input((3,)),
+            keras.layers.Dense(4, activation="tanh"),
+            keras.layers.Dense(4),
+            *layers,
+            keras.layers.Dense(1),
+        ]
+    )
+
+
+@pytest.fixture
+def task():
+    rng = np.random.default_rng(0)
+    return Task(
+        *(
+            Batch(
+                rng.standard_normal((6, 3)).astype("f"),
+                rng.standard_normal((6, 1)).astype("f"),
+            )
+            for _ in range(2)
+        )
+    )
+
+
+LOSS = keras.losses.MeanSquaredError()
+
+
+@pytest.mark.parametrize("num_steps", [1, 3])
+def test_a_plain_model_is_second_order(task, num_steps):
+    plain = model()
+    before = plain.get_weights()
+    found = check_meta_gradient(plain, LOSS, task, 0.1, num_steps)
+    assert found.second_order
+    assert found.relative_error < 1e-6 < found.first_order_error
+    assert str(found).startswith("The meta-gradient is second order")
+    for a, b in zip(before, plain.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_keras_normalization_is_found_and_mended(task):
+    with_norm = model(keras.layers.BatchNormalization())
+    found = check_meta_gradient(with_norm, LOSS, task, 0.1)
+    assert not found.second_order
+    assert found.relative_error > 0.01
+    assert "NOT the second-order" in str(found)
+    assert "use_exact_normalization(model) mends it" in str(found)
+    assert any("StopGradient" in o for o in found.obstacles)
+    use_exact_normalization(with_norm)
+    assert check_meta_gradient(with_norm, LOSS, task, 0.1).second_order
+
+
+@pytest.mark.parametrize("layer", [Gate, OnceDifferentiable])
+def test_a_stopped_gradient_is_found(task, layer):
+    found = check_meta_gradient(model(layer()), LOSS, task, 0.1)
+    assert not found.second_order
+
+
+def test_the_op_that_stops_the_gradient_is_named(task):
+    found = check_meta_gradient(model(Gate(name="my_gate")), LOSS, task, 0.1)
+    assert "StopGradient in" in str(found)
+    assert "my_gate" in str(found)
+
+
+def test_a_model_without_weights_is_refused(task):
+    empty = keras.Sequential([keras.Input((3,)), keras.layers.ReLU()])
+    with pytest.raises(ValueError, match="no trainable variables"):
+        check_meta_gradient(empty, LOSS, task)
+
+
+def test_a_model_that_cannot_be_rebuilt_is_refused(task):
+    class Local(keras.Model):
+        def __init__(self, size):
+            super().__init__()
+            self.dense = keras.layers.Dense(size)
+
+        def call(self, x):
+            return self.dense(x)
+
+        def get_config(self):
+            raise NotImplementedError("Local has no get_config")
+
+    local = Local(1)
+    local(task.support.inputs)
+    with pytest.raises(ValueError, match="cannot be rebuilt in float64"):
+        check_meta_gradient(local, LOSS, task)

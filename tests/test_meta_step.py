@@ -1,0 +1,149 @@
+"""The compiled meta-step: the same numbers however it is run."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from maml_tf.losses import cross_entropy, mean_squared_error
+from maml_tf.maml import Task, task_meta_gradient
+from maml_tf.meta_step import MetaStep
+from maml_tf.models import dense_net
+from maml_tf.normalization import BatchNormalization
+from maml_tf.sinusoid import Sinusoids
+
+BATCH = 4
+
+
+def meta_batches(count, first=0):
+    tasks = Sinusoids(5).tasks(first * BATCH, count * BATCH)
+    return tf.nest.map_structure(
+        lambda x: x.reshape(count, BATCH, *x.shape[1:]), tasks
+    )
+
+
+def make(**kwargs):
+    model = dense_net(1, (8,), 1)
+    for variable in model.trainable_variables:
+        rng = np.random.default_rng(variable.shape[-1])
+        variable.assign(rng.standard_normal(variable.shape))
+    task_gradient = functools.partial(
+        task_meta_gradient, mean_squared_error(model), alpha=0.01, num_steps=2
+    )
+    optimizer = keras.optimizers.Adam(0.01)
+    example = tf.nest.map_structure(lambda x: x[0], meta_batches(1))
+    return model, MetaStep(model, optimizer, task_gradient, example, **kwargs)
+
+
+def run(step, num_steps):
+    """Takes meta-steps through calls of whatever size the step has."""
+    losses, done = [], 0
+    while done < num_steps:
+        count = min(step.steps_per_call, num_steps - done)
+        tasks = meta_batches(step.steps_per_call, first=done)
+        losses.append(step(tasks, count)["post_update"])
+        done += count
+    return np.concatenate(losses)
+
+
+@pytest.fixture(scope="module")
+def reference():
+    model, step = make(task_loop="unrolled", jit_compile=False)
+    return run(step, 60), model.get_weights()
+
+
+@pytest.mark.parametrize(
+    ("task_loop", "jit_compile"),
+    [("vectorized", True), ("vectorized", False), ("mapped", False)],
+)
+def test_loops_and_compilers_agree(reference, task_loop, jit_compile):
+    model, step = make(task_loop=task_loop, jit_compile=jit_compile)
+    losses, weights = reference
+    np.testing.assert_allclose(run(step, 60), losses, rtol=2e-3)
+    for a, b in zip(model.get_weights(), weights, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-3)
+
+
+def test_a_call_may_take_fewer_steps_without_being_traced_again():
+    model, step = make()
+    assert (step.task_loop, step.jit_compile) == ("vectorized", True)
+    full = meta_batches(step.steps_per_call)
+    other_model, other = make()
+    step(full, 7)
+    for count in (3, 4):
+        rest = meta_batches(other.steps_per_call, first=0 if count == 3 else 3)
+        assert other(rest, count)["pre_update"].shape == (count,)
+    for a, b in zip(
+        model.get_weights(), other_model.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    assert step.num_traces == other.num_traces == 1
+
+
+def test_only_weights_and_optimizer_change():
+    model = keras.Sequential(
+        [keras.Input((1,)), keras.layers.Dense(4), BatchNormalization(), keras.layers.Dense(1)]
+    )
+    moving = [v.numpy() for v in model.non_trainable_variables]
+    before = [v.numpy() for v in model.trainable_variables]
+    task_gradient = functools.partial(
+        task_meta_gradient, mean_squared_error(model), alpha=0.1, num_steps=1
+    )
+    tasks = meta_batches(1)
+    step = MetaStep(
+        model,
+        keras.optimizers.SGD(0.1),
+        task_gradient,
+        tf.nest.map_structure(lambda x: x[0], tasks),
+        jit_compile=False,
+    )
+    step(tasks)
+    for a, b in zip(moving, model.non_trainable_variables, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert np.abs(before[0] - model.trainable_variables[0]).max() > 0
+
+
+def test_keras_normalization_is_exchanged():
+    model = keras.Sequential(
+        [keras.Input((6, 6, 1)), keras.layers.Conv2D(2, 3), keras.layers.BatchNormalization(), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+    spec = tf.TensorSpec((1, 2, 6, 6, 1)), tf.TensorSpec((1, 2, 2))
+    MetaStep(
+        model,
+        keras.optimizers.SGD(),
+        functools.partial(
+            task_meta_gradient,
+            lambda theta, batch: cross_entropy(model, 1)(
+                theta, type("B", (), {"inputs": batch[0], "targets": batch[1]})
+            ),
+            alpha=0.1,
+            num_steps=1,
+        ),
+        Task(spec, spec),
+    )
+    assert type(model.layers[1]) is BatchNormalization
+
+
+def test_a_model_that_xla_cannot_compile_runs_without_it(caplog):
+    model = dense_net(1, (4,), 1)
+
+    def loss(theta, batch):
+        strings = tf.strings.as_string(batch.targets[0, 0])  # not for XLA
+        scale = tf.strings.to_number(strings) * 0 + 1
+        return scale * mean_squared_error(model)(theta, batch)
+
+    tasks = meta_batches(50)
+    step = MetaStep(
+        model,
+        keras.optimizers.SGD(0.1),
+        functools.partial(task_meta_gradient, loss, alpha=0.1, num_steps=1),
+        tf.nest.map_structure(lambda x: x[0], tasks),
+        task_loop="mapped",
+        jit_compile=True,
+    )
+    losses = step(tasks, 50)
+    assert not step.jit_compile
+    assert np.isfinite(losses["post_update"]).all()
+    assert "without it" in caplog.text
