@@ -14,23 +14,18 @@ import sys
 from absl import app, flags, logging
 from rich.console import Console
 
+from maml_tf.baselines import baseline_configs, evaluate_random
+from maml_tf.configs import SinusoidConfig
 from maml_tf.errors import ConfigError, ExperimentError
-from maml_tf.runtime import quiet_startup, start_tensorflow
-
-with quiet_startup():
-    start_tensorflow()
-    from maml_tf.baselines import baseline_configs, evaluate_random
-    from maml_tf.configs import SinusoidConfig
-    from maml_tf.report import report
-    from maml_tf.run_directory import RunDirectory
-    from maml_tf.runs import EVALUATION_SHOTS, evaluate_run, train_run
+from maml_tf.report import report
+from maml_tf.run_directory import RunDirectory
+from maml_tf.runs import evaluate_run, train_run
+from maml_tf.runtime import start_tensorflow
 
 FLAGS = flags.FLAGS
 
 # What the experiment is
-flags.DEFINE_string(
-    "datasource", "sinusoid", "the tasks: sinusoid"
-)
+flags.DEFINE_string("datasource", "sinusoid", "the tasks: sinusoid")
 flags.DEFINE_integer(
     "num_classes", None, "N-way: classes of a task (images only)"
 )
@@ -158,9 +153,8 @@ def config_from_flags() -> SinusoidConfig:
                 f"--{name} is for images; the sinusoid's network has none. "
                 "Leave it out."
             )
-    given = {
-        name: FLAGS[name].value for name in FIELDS if FLAGS[name].present
-    }
+    _check_run_flags()
+    given = {name: FLAGS[name].value for name in FIELDS if FLAGS[name].present}
     if given.get("norm") == "None":
         given["norm"] = None
     if not FLAGS.train:
@@ -174,6 +168,19 @@ def config_from_flags() -> SinusoidConfig:
         return SinusoidConfig(**{FIELDS[n]: v for n, v in given.items()})
     except ConfigError as e:
         raise ConfigError(_in_flags(str(e))) from e
+
+
+def _check_run_flags() -> None:
+    """Refuses flags that would be ignored."""
+    if FLAGS.train:
+        for name in ("run_dir", "train_update_batch_size", "train_update_lr"):
+            if FLAGS[name].present:
+                raise ConfigError(f"--{name} goes with --train=False.")
+    if FLAGS.test_iter == 0 or FLAGS.test_iter < -1:
+        raise ConfigError(
+            "--test_iter must be an iteration, or -1 for the newest. "
+            f"Received: --test_iter={FLAGS.test_iter}"
+        )
 
 
 def _in_flags(message: str) -> str:
@@ -239,4 +246,5 @@ def run(console: Console) -> None:
 
 
 if __name__ == "__main__":
+    start_tensorflow()
     app.run(main)

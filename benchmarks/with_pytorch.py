@@ -72,15 +72,16 @@ class PyTorch(Stepper):
             self.net, self._objective = conv_net(), cross_entropy
         self.parameters = dict(self.net.named_parameters())
         named = list(
-            zip(
-                self.parameters, workload.weights, workload.adapts, strict=True
-            )
+            zip(self.parameters, workload.weights, workload.adapts, strict=True)
         )
         with torch.no_grad():
             for name, value, _ in named:
                 self.parameters[name].copy_(torch.from_numpy(_weight(value)))
         self.adapted = {name for name, _, adapts in named if adapts}
-        self.adam = torch.optim.Adam(self.net.parameters(), lr=BETA, fused=True)
+        self._adam = torch.optim.Adam(
+            self.net.parameters(), lr=BETA, fused=True
+        )
+        self._updates = 0
 
     @staticmethod
     def start(threads: str) -> None:
@@ -90,6 +91,17 @@ class PyTorch(Stepper):
     def loss(self, parameters: dict[str, torch.Tensor], batch: Examples):
         outputs = functional_call(self.net, parameters, (batch.inputs,))
         return self._objective(outputs, batch.targets)
+
+    def adam_step(self) -> None:
+        """Updates the parameters from their `grad`.
+
+        PyTorch adds epsilon after the correction of the second moment's bias,
+        the paper's code (and Keras) before: it is scaled to make up for that.
+        """
+        self._updates += 1
+        correction = (1 - 0.999**self._updates) ** 0.5
+        self._adam.param_groups[0]["eps"] = 1e-8 / correction
+        self._adam.step()
 
     def updated(
         self,
@@ -105,33 +117,44 @@ class PyTorch(Stepper):
 
 
 class Vmap(PyTorch):
-    """`torch.func`: gradients of a function that is mapped over the tasks."""
-
-    def __init__(self, workload: Workload):
-        super().__init__(workload)
-        self._meta_gradient = grad_and_value(self._mean_loss, has_aux=True)
+    """`torch.func`: the gradient of the mean of losses mapped over tasks."""
 
     def take_steps(self, tasks: Tasks) -> tuple[np.ndarray, np.ndarray]:
-        gradients, (post, pre) = self._meta_gradient(
-            self.parameters, _as_tensors(tasks)
-        )
+        gradients, (post, pre) = self.meta_gradient(_as_tensors(tasks))
         for name, parameter in self.parameters.items():
-            parameter.grad = gradients[name]
-        self.adam.step()
+            parameter.grad = gradients[name].detach()
+        self.adam_step()
         return pre.detach().numpy()[None], post.detach().numpy()[None]
 
-    def _mean_loss(self, parameters, tasks: Tasks):
-        post, pre = vmap(self._task_losses, in_dims=(None, 0))(
-            parameters, tasks
-        )
-        return post.mean(), pre.mean()
+    def meta_gradient(self, tasks: Tasks):
+        """Gradient by name, and mean losses (post, pre)."""
 
-    def _task_losses(self, parameters, task: Tasks):
+        def mean_loss(parameters):
+            losses = vmap(self.task_losses, in_dims=(None, 0))
+            post, pre = losses(parameters, tasks)
+            return post.mean(), pre.mean()
+
+        return grad_and_value(mean_loss, has_aux=True)(self.parameters)
+
+    def task_losses(self, parameters, task: Tasks):
+        """Losses of one task: (post, pre)."""
         adapted = {n: p for n, p in parameters.items() if n in self.adapted}
         gradients, pre = grad_and_value(
             lambda some: self.loss({**parameters, **some}, task.support)
         )(adapted)
         return self.loss(self.updated(parameters, gradients), task.query), pre
+
+
+class VmapOfGradients(Vmap):
+    """`torch.func`: the mean of gradients mapped over tasks."""
+
+    def meta_gradient(self, tasks: Tasks):
+        task_gradient = grad_and_value(self.task_losses, has_aux=True)
+        gradients, (post, pre) = vmap(task_gradient, in_dims=(None, 0))(
+            self.parameters, tasks
+        )
+        means = {name: g.mean(0) for name, g in gradients.items()}
+        return means, (post.mean(), pre.mean())
 
 
 class Loop(PyTorch):
@@ -140,7 +163,7 @@ class Loop(PyTorch):
     def take_steps(self, tasks: Tasks) -> tuple[np.ndarray, np.ndarray]:
         num_tasks = self.workload.meta_batch_size
         tasks = _as_tensors(tasks)
-        self.adam.zero_grad()
+        self._adam.zero_grad()
         pres, posts = [], []
         for i in range(num_tasks):
             support, query = (Examples(x[i], y[i]) for x, y in tasks)
@@ -154,7 +177,7 @@ class Loop(PyTorch):
             (post / num_tasks).backward()
             pres.append(pre.detach())
             posts.append(post.detach())
-        self.adam.step()
+        self.adam_step()
         return (
             torch.stack(pres).mean().numpy()[None],
             torch.stack(posts).mean().numpy()[None],

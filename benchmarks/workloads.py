@@ -35,6 +35,7 @@ class Workload:
             `trainable_variables`; kernels are [..., in, out].
         adapts: which of them the inner update changes.
         tasks: different batches of tasks, to be used in turn.
+        tolerance: relative difference of losses that rounding can explain.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Workload:
     weights: list[np.ndarray]
     adapts: list[bool]
     tasks: Tasks
+    tolerance: float
 
     def batches(self, first: int, count: int) -> Tasks:
         """`count` batches, `first` being any number of batches before."""
@@ -82,13 +84,17 @@ def sinusoid() -> Workload:
         _float32(weights),
         [True] * len(weights),
         Tasks(points(), points()),
+        tolerance=1e-3,
     )
 
 
 def omniglot() -> Workload:
     """Section 5.2, 5-way 1-shot, convolutional; random images for data.
 
-    An image of the query set is the one of the support set under noise.
+    A class is a coarse random pattern, its images have noise of their own.
+    The last layer's weights have a standard deviation of 0.1 and not the
+    paper's 1, with which the inner update overshoots on such images so far
+    that rounding decides about the losses.
     """
     num_tasks = 32
     rng = np.random.default_rng(0)
@@ -98,25 +104,25 @@ def omniglot() -> Workload:
         kernel = rng.uniform(-limit, limit, (3, 3, channels, 64))
         weights += [kernel, np.zeros(64), np.zeros(64)]
         adapts += [True, True, False]  # kernel, bias, offset
-    weights += [rng.normal(0, 1, (64, NUM_WAYS)), np.zeros(NUM_WAYS)]
+    weights += [rng.normal(0, 0.1, (64, NUM_WAYS)), np.zeros(NUM_WAYS)]
     adapts += [True, True]
     num_batches = 4
-    shape = num_batches, num_tasks, NUM_WAYS, 28, 28, 1
-    images = rng.uniform(0, 1, shape)
-    noise = rng.uniform(0, 1, shape)
-    labels = np.broadcast_to(
-        np.eye(NUM_WAYS), (num_batches, num_tasks, NUM_WAYS, NUM_WAYS)
-    )
+    classes = num_batches, num_tasks, NUM_WAYS
+    patterns = rng.uniform(0, 1, (*classes, 7, 7, 1)).repeat(4, 3).repeat(4, 4)
+    labels = np.broadcast_to(np.eye(NUM_WAYS), (*classes, NUM_WAYS))
+
+    def images():
+        noise = rng.uniform(0, 1, (*classes, 28, 28, 1))
+        return _examples(0.8 * patterns + 0.2 * noise, labels)
+
     return Workload(
         "omniglot",
         num_tasks,
         0.4,
         _float32(weights),
         adapts,
-        Tasks(
-            _examples(images, labels),
-            _examples((images + noise) / 2, labels),
-        ),
+        Tasks(images(), images()),
+        tolerance=1e-2,
     )
 
 

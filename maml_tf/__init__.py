@@ -1,32 +1,35 @@
 """Model-Agnostic Meta-Learning in TensorFlow 2 and Keras 3."""
 
-from maml_tf.gradient_check import MetaGradientCheck, check_meta_gradient
-from maml_tf.losses import (
-    Batch,
-    cross_entropy,
-    mean_squared_error,
-    predict,
-    supervised,
-)
-from maml_tf.maml import (
-    Adaptation,
-    MetaGradient,
-    Task,
-    adapt,
-    inner_update,
-    joint_gradient,
-    meta_gradient,
-    task_meta_gradient,
-)
-from maml_tf.meta_step import MetaStep
-from maml_tf.models import conv_net, dense_net
-from maml_tf.normalization import (
-    BatchNormalization,
-    GroupNormalization,
-    LayerNormalization,
-    adapts_by_default,
-    use_exact_normalization,
-)
+from maml_tf.runtime import quiet_startup
+
+with quiet_startup():
+    from maml_tf.gradient_check import MetaGradientCheck, check_meta_gradient
+    from maml_tf.losses import (
+        Batch,
+        cross_entropy,
+        mean_squared_error,
+        predict,
+        supervised,
+    )
+    from maml_tf.maml import (
+        Adaptation,
+        MetaGradient,
+        Task,
+        adapt,
+        inner_update,
+        joint_gradient,
+        meta_gradient,
+        task_meta_gradient,
+    )
+    from maml_tf.meta_step import MetaStep
+    from maml_tf.models import conv_net, dense_net
+    from maml_tf.normalization import (
+        BatchNormalization,
+        GroupNormalization,
+        LayerNormalization,
+        adapts_by_default,
+        use_exact_normalization,
+    )
 
 __version__ = "0.1.0"
 

@@ -49,7 +49,9 @@ class Evaluator:
             before adaptation (the original reports the support set there).
         """
         num_tasks = tf.nest.flatten(tasks)[0].shape[0]
-        thetas = [tf.stack([tf.convert_to_tensor(t)] * num_tasks) for t in theta]
+        thetas = [
+            tf.stack([tf.convert_to_tensor(t)] * num_tasks) for t in theta
+        ]
         alpha = tf.constant(alpha, thetas[0].dtype)
         if self._step is None:
             self._step = trace_with_best_loop(

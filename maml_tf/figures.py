@@ -200,7 +200,5 @@ def _plot_curve(axis, results: Results, num_shots: int) -> None:
     )
 
 
-
-
 def _first(batch):
     return type(batch)(*(x[0] for x in batch))

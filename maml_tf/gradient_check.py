@@ -52,8 +52,7 @@ class MetaGradientCheck:
     def second_order(self) -> bool:
         """Whether the meta-gradient is the exact second-order one."""
         return (
-            self.relative_error is not None
-            and self.relative_error < TOLERANCE
+            self.relative_error is not None and self.relative_error < TOLERANCE
         )
 
     def __str__(self) -> str:
@@ -193,7 +192,9 @@ def float64_copy(model: keras.Model) -> keras.Model:
     try:
         copy = keras.saving.deserialize_keras_object(
             _with_float64(keras.saving.serialize_keras_object(model)),
-            custom_objects={type(x).__name__: type(x) for x in all_layers(model)},
+            custom_objects={
+                type(x).__name__: type(x) for x in all_layers(model)
+            },
             safe_mode=False,  # the configuration was made the line before
         )
         if not copy.built:

@@ -112,9 +112,7 @@ def inner_update(
         if first_order:
             gradient = tf.stop_gradient(gradient)
         # A Python float takes the parameter's precision as it is.
-        size = (
-            tf.cast(alpha, parameter.dtype) if tf.is_tensor(alpha) else alpha
-        )
+        size = tf.cast(alpha, parameter.dtype) if tf.is_tensor(alpha) else alpha
         return parameter - size * gradient
 
     return [step(*pair) for pair in zip(theta, adapts, strict=True)], value

@@ -55,8 +55,10 @@ class MetaStep:
         self._variables = model.trainable_variables
         self._optimizer = optimizer
         traced = trace_with_best_loop(
-            lambda loop: lambda theta, tasks: meta_gradient(
-                task_gradient, theta, tasks, loop
+            lambda loop: (
+                lambda theta, tasks: meta_gradient(
+                    task_gradient, theta, tasks, loop
+                )
             ),
             [tf.TensorSpec(v.shape, v.dtype) for v in self._variables],
             example,
@@ -68,13 +70,13 @@ class MetaStep:
         self.jit_compile = (
             traced.name == "vectorized" if jit_compile is None else jit_compile
         )
-        self.steps_per_call = (
-            STEPS_PER_COMPILED_CALL if self.jit_compile else 1
-        )
+        self.steps_per_call = STEPS_PER_COMPILED_CALL if self.jit_compile else 1
         self._compile()
         self._called = False
 
-    def __call__(self, tasks: Task, num_steps: int = 1) -> dict[str, np.ndarray]:
+    def __call__(
+        self, tasks: Task, num_steps: int = 1
+    ) -> dict[str, np.ndarray]:
         """Takes `num_steps` meta-steps, one for each batch of tasks.
 
         Args:

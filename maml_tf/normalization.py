@@ -1,12 +1,12 @@
 """Normalization layers whose second derivative is right.
 
 `tf.nn.moments`, which Keras' batch, group and layer normalization call,
-computes the variance as mean((x - stop_gradient(m))^2), m = mean(x). The first derivative
-is unchanged, because the derivative with respect to m is zero at the mean.
-The second derivative is not: it loses the term that comes from m moving with
-x. MAML differentiates a gradient, so its meta-gradient through these layers
-is wrong (see docs/normalization.md). The layers below write the variance out
-and differ in nothing else.
+computes the variance as mean((x - stop_gradient(m))^2), where m = mean(x).
+The first derivative is unchanged, because the derivative with respect to m is
+zero at the mean. The second derivative is not: it loses the term that comes
+from m moving with x. MAML differentiates a gradient, so its meta-gradient
+through these layers is wrong (see docs/normalization.md). The layers below
+write the variance out and differ in nothing else.
 """
 
 import keras
@@ -60,7 +60,7 @@ class GroupNormalization(keras.layers.GroupNormalization):
 
 @keras.saving.register_keras_serializable(package="maml_tf")
 class LayerNormalization(keras.layers.LayerNormalization):
-    """Keras' layer, twice differentiable (with `rms_scaling` it is in Keras)."""
+    """Keras' layer, twice differentiable; `rms_scaling` is so in Keras."""
 
     def call(self, inputs):
         if self.rms_scaling:
@@ -78,9 +78,7 @@ def _at_least_float32(x: tf.Tensor) -> tf.Tensor:
     return tf.cast(x, keras.backend.result_type(x.dtype, "float32"))
 
 
-def _scale_and_offset(
-    x: tf.Tensor, gamma, beta, shape: list[int]
-) -> tf.Tensor:
+def _scale_and_offset(x: tf.Tensor, gamma, beta, shape: list[int]) -> tf.Tensor:
     """x * gamma + beta, each of them left out if it is None."""
     if gamma is not None:
         x *= tf.cast(tf.reshape(gamma, shape), x.dtype)

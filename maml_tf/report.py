@@ -41,9 +41,7 @@ def report(
     write_atomically(directory / "report.md", _markdown(rows, notes))
     shots = [e.num_shots for e in networks[0].evaluations]
     if len(networks[0].evaluations[0].summaries) > 1:
-        plot_learning_curves(
-            directory / "mse_by_updates.png", networks, shots
-        )
+        plot_learning_curves(directory / "mse_by_updates.png", networks, shots)
     fitted = [r for r in networks if r.name not in ("oracle", "random")]
     for num_shots in shots:
         if fitted and num_shots in FITS_SHOTS:
@@ -99,7 +97,8 @@ def table_notes(networks: list[Results]) -> list[str]:
             "results.json counts them."
         )
     notes += [
-        f"{network_label(results.name)}: stopped early, at iteration {results.iteration} of "
+        f"{network_label(results.name)}: stopped early, at iteration "
+        f"{results.iteration} of "
         f"{results.experiment.config.num_iterations}."
         for results in networks
         if results.name != "random" and not results.complete

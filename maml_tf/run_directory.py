@@ -1,10 +1,10 @@
 """The directory of a run: all that resuming, evaluating or exporting needs.
 
-    config.json      settings, format and package versions
-    checkpoints/     see checkpoints.py
-    train.csv        running losses
-    tensorboard/     the same for TensorBoard
-    results.json ... what evaluation found, tables and figures
+config.json      settings, format and package versions
+checkpoints/     see checkpoints.py
+train.csv        running losses
+tensorboard/     the same for TensorBoard
+results.json ... what evaluation found, tables and figures
 """
 
 import dataclasses
@@ -42,6 +42,8 @@ class RunDirectory:
     ) -> "RunDirectory":
         """Makes the directory of a run, or opens it to go on.
 
+        A run that is there keeps its config.json until `write_config`.
+
         Args:
             logdir: the directory of all runs.
             config: the settings; they decide the name.
@@ -72,26 +74,33 @@ class RunDirectory:
                 f"{path} exists and is not a run directory: it has no "
                 "config.json. Choose another --logdir."
             )
+        run = cls(path, config)
+        if not (path / "config.json").exists():
+            run.write_config()
+        return run
+
+    def write_config(self) -> None:
+        """Writes the settings, with the versions that train by them.
+
+        Raises:
+            RunDirectoryError: if the directory cannot be written.
+        """
+        content = {
+            "format": FORMAT,
+            "datasource": "sinusoid",
+            "config": dataclasses.asdict(self.config),
+            "versions": versions(),
+        }
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
             write_atomically(
-                path / "config.json",
-                json.dumps(
-                    {
-                        "format": FORMAT,
-                        "datasource": "sinusoid",
-                        "config": dataclasses.asdict(config),
-                        "versions": versions(),
-                    },
-                    indent=2,
-                ),
+                self.path / "config.json", json.dumps(content, indent=2)
             )
         except OSError as e:
             raise RunDirectoryError(
-                f"Cannot write to {path} ({e.strerror}). Choose another "
+                f"Cannot write to {self.path} ({e.strerror}). Choose another "
                 "--logdir."
             ) from e
-        return cls(path, config)
 
     @classmethod
     def open(cls, path: pathlib.Path) -> "RunDirectory":

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from absl import logging
 from rich.console import Console
 
 from maml_tf.checkpoints import Checkpoints
@@ -126,6 +125,7 @@ def train_run(
                 f"{config.method}: {total} iterations were done before."
             )
             return run
+        run.write_config()
         if start:
             console.print(f"{config.method}: going on from iteration {start}.")
         began = time.monotonic()
@@ -243,7 +243,10 @@ def write_results(directory: pathlib.Path, results: Results) -> None:
     adaptation. The losses of every task lie beside it as .npy.
     """
     for evaluation in results.evaluations:
-        stem = f"{results.split}_ubs{evaluation.num_shots}_stepsize{evaluation.alpha}"
+        stem = (
+            f"{results.split}_ubs{evaluation.num_shots}"
+            f"_stepsize{evaluation.alpha}"
+        )
         summaries = evaluation.summaries
         rows = [
             [f"update{s.update}" for s in summaries],

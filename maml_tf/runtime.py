@@ -2,33 +2,46 @@
 
 import contextlib
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
 
+# What TensorFlow's C++ side prints while it loads, whatever the settings:
+# missing GPU drivers, instruction sets, the devices of XLA.
+_STARTUP_NOISE = re.compile(
+    rb"[IWE]\d{4} \d\d:\d\d:|WARNING: All log messages before absl|"
+    rb"To enable the following instructions"
+)
+
 
 @contextlib.contextmanager
 def quiet_startup() -> Iterator[None]:
-    """Holds back what TensorFlow's C++ side prints while it loads.
+    """Drops TensorFlow's startup messages from standard error.
 
-    It tells of missing GPU drivers on every machine without one and honours
-    no setting in doing so. If the body fails, all of it is shown.
+    Whatever else is written meanwhile is passed on at the end, and all of it
+    if the body fails.
     """
     sys.stderr.flush()
-    with tempfile.TemporaryFile() as held:
+    try:
         stderr = os.dup(2)
+    except OSError:  # no standard error to keep quiet
+        yield
+        return
+    with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
+        failed = True
         try:
             yield
-        except BaseException:
-            os.dup2(stderr, 2)
-            held.seek(0)
-            sys.stderr.write(held.read().decode(errors="replace"))
-            raise
+            failed = False
         finally:
             sys.stderr.flush()
             os.dup2(stderr, 2)
             os.close(stderr)
+            held.seek(0)
+            for line in held:
+                if failed or not _STARTUP_NOISE.match(line):
+                    os.write(2, line)
 
 
 def start_tensorflow() -> None:
@@ -38,11 +51,12 @@ def start_tensorflow() -> None:
     ops of many tasks gain more from running side by side than from being
     split (benchmarks/). Must come before the first op.
     """
-    import tensorflow as tf
+    with quiet_startup():
+        import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(os.cpu_count())
-    warm_up = tf.function(
-        lambda x: tf.gradients(tf.nn.relu(x), x), jit_compile=True
-    )
-    warm_up(tf.zeros([]))
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(os.cpu_count())
+        warm_up = tf.function(
+            lambda x: tf.gradients(tf.nn.relu(x), x), jit_compile=True
+        )
+        warm_up(tf.zeros([]))

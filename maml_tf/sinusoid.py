@@ -76,7 +76,9 @@ class Sinusoids:
         """The sinusoids at given points, x [count, points]."""
         inputs = [points]
         if self.oracle:
-            inputs += [np.broadcast_to(a, points.shape) for a in (amplitudes, phases)]
+            inputs += [
+                np.broadcast_to(a, points.shape) for a in (amplitudes, phases)
+            ]
         targets = amplitudes * np.sin(points - phases)
         return Batch(
             np.stack(inputs, axis=-1).astype(np.float32),

@@ -108,6 +108,7 @@ def trace_with_best_loop(
             continue
         outputs = tf.nest.map_structure(_spec, traced.structured_outputs)
         return TracedLoop(name, function, outputs)
+    return None
 
 
 def _spec(x: Any) -> tf.TensorSpec:

@@ -165,13 +165,12 @@ def _meta_batches(
 
 
 def _check_finite(losses: dict[str, np.ndarray], iteration: int) -> None:
-    for name, values in losses.items():
-        if not np.isfinite(values).all():
-            bad = int(np.argmin(np.isfinite(values)))
-            raise TrainingDivergedError(
-                f"The {name} loss became {values[bad]} at iteration "
-                f"{iteration + bad + 1}. The last checkpoint before it stays. "
-                "Lower --update_lr or --meta_lr."
-            )
-
-
+    finite = np.all([np.isfinite(x) for x in losses.values()], axis=0)
+    if not finite.all():
+        first = int(np.argmin(finite))
+        values = ", ".join(f"{name} {x[first]}" for name, x in losses.items())
+        raise TrainingDivergedError(
+            f"The loss is not finite at iteration {iteration + first + 1} "
+            f"({values}). The last checkpoint before it stays. Lower "
+            "--update_lr or --meta_lr."
+        )

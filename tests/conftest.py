@@ -3,14 +3,12 @@
 import os
 import pathlib
 
+import keras
 import pytest
 
-from maml_tf.runtime import quiet_startup, start_tensorflow
+from maml_tf.runtime import start_tensorflow
 
-with quiet_startup():
-    start_tensorflow()
-
-import keras  # noqa: E402
+start_tensorflow()
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 SHARED = pathlib.Path(

@@ -66,9 +66,7 @@ def test_meta_gradient_of_a_quadratic_is_the_closed_form(
 
 def test_losses_are_those_before_the_first_and_after_the_last_update():
     task = Task(tf.constant(SUPPORT), tf.constant(QUERY))
-    result = task_meta_gradient(
-        quadratic, [tf.constant(THETA)], task, ALPHA, 2
-    )
+    result = task_meta_gradient(quadratic, [tf.constant(THETA)], task, ALPHA, 2)
     theta_prime = SUPPORT + (1 - ALPHA * CURVATURE) ** 2 * (THETA - SUPPORT)
     np.testing.assert_allclose(
         [result.losses["pre_update"], result.losses["post_update"]],
@@ -189,7 +187,12 @@ def in_float64(build):
         tf.constant(0.5 * rng.standard_normal(v.shape))
         for v in model.trainable_variables
     ]
-    return model, make_loss(model), tf.nest.map_structure(tf.constant, task), theta
+    return (
+        model,
+        make_loss(model),
+        tf.nest.map_structure(tf.constant, task),
+        theta,
+    )
 
 
 @pytest.mark.parametrize("num_steps", [1, 2, 5])
@@ -245,7 +248,9 @@ def test_batch_norm_makes_the_meta_gradient_of_biases_before_it_zero(float64):
     model = conv_net((28, 28, 1), 5, num_filters=8)
     loss = cross_entropy(model, 1)
     rng = np.random.default_rng(5)
-    batch = Batch(tf.constant(rng.random((5, 28, 28, 1))), tf.eye(5, dtype="float64"))
+    batch = Batch(
+        tf.constant(rng.random((5, 28, 28, 1))), tf.eye(5, dtype="float64")
+    )
     theta = [tf.convert_to_tensor(v) for v in model.trainable_variables]
     gradient = task_meta_gradient(
         loss, theta, Task(batch, batch), 0.4, 1, adapts=adapts_by_default(model)

@@ -84,7 +84,12 @@ def test_a_call_may_take_fewer_steps_without_being_traced_again():
 
 def test_only_weights_and_optimizer_change():
     model = keras.Sequential(
-        [keras.Input((1,)), keras.layers.Dense(4), BatchNormalization(), keras.layers.Dense(1)]
+        [
+            keras.Input((1,)),
+            keras.layers.Dense(4),
+            BatchNormalization(),
+            keras.layers.Dense(1),
+        ]
     )
     moving = [v.numpy() for v in model.non_trainable_variables]
     before = [v.numpy() for v in model.trainable_variables]
@@ -107,7 +112,13 @@ def test_only_weights_and_optimizer_change():
 
 def test_keras_normalization_is_exchanged():
     model = keras.Sequential(
-        [keras.Input((6, 6, 1)), keras.layers.Conv2D(2, 3), keras.layers.BatchNormalization(), keras.layers.Flatten(), keras.layers.Dense(2)]
+        [
+            keras.Input((6, 6, 1)),
+            keras.layers.Conv2D(2, 3),
+            keras.layers.BatchNormalization(),
+            keras.layers.Flatten(),
+            keras.layers.Dense(2),
+        ]
     )
     spec = tf.TensorSpec((1, 2, 6, 6, 1)), tf.TensorSpec((1, 2, 2))
     MetaStep(

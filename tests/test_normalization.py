@@ -131,7 +131,9 @@ def test_exchange_keeps_weights_and_outputs(build, count):
     )
     for a, b in zip(weights, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
-    np.testing.assert_allclose(model(x, training=False), before, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        model(x, training=False), before, rtol=1e-5, atol=1e-6
+    )
     assert use_exact_normalization(model) == []
 
 
@@ -151,13 +153,19 @@ def test_training_reaches_layers_of_a_model_whose_call_does_not_take_it():
     model(x)
     theta = [tf.convert_to_tensor(v) for v in model.trainable_variables]
     trained = predict(model, theta, x, training=True)
-    np.testing.assert_allclose(trained, model(x, training=True), rtol=1e-5, atol=1e-6)
-    assert np.abs(trained - predict(model, theta, x, training=False)).max() > 0.01
+    np.testing.assert_allclose(
+        trained, model(x, training=True), rtol=1e-5, atol=1e-6
+    )
+    assert (
+        np.abs(trained - predict(model, theta, x, training=False)).max() > 0.01
+    )
 
 
 def test_normalization_parameters_do_not_adapt_by_default():
     model = conv_net((28, 28, 1), 5)
     kinds = [v.name for v in model.trainable_variables]
     adapts = adapts_by_default(model)
-    assert [k for k, a in zip(kinds, adapts, strict=True) if not a] == ["beta"] * 4
+    assert [k for k, a in zip(kinds, adapts, strict=True) if not a] == [
+        "beta"
+    ] * 4
     assert sum(adapts) == 10

@@ -63,7 +63,9 @@ class Case:
         return Batch(tf.constant(inputs), tf.constant(targets))
 
     def compute(self):
-        theta = [tf.convert_to_tensor(v) for v in self.model.trainable_variables]
+        theta = [
+            tf.convert_to_tensor(v) for v in self.model.trainable_variables
+        ]
         return tf.function(
             lambda theta, tasks: meta_gradient(
                 self.task_gradient, theta, tasks, TASK_LOOPS["mapped"]

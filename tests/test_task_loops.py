@@ -21,11 +21,15 @@ def traced(model, task_loop=None):
         )
 
     return trace_with_best_loop(
-        lambda loop: lambda theta, tasks: meta_gradient(
-            lambda theta, task: task_meta_gradient(loss, theta, task, 0.1, 1),
-            theta,
-            tasks,
-            loop,
+        lambda loop: (
+            lambda theta, tasks: meta_gradient(
+                lambda theta, task: task_meta_gradient(
+                    loss, theta, task, 0.1, 1
+                ),
+                theta,
+                tasks,
+                loop,
+            )
         ),
         [tf.convert_to_tensor(v) for v in model.trainable_variables],
         Task(batch(), batch()),

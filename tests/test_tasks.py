@@ -67,7 +67,7 @@ def test_ranges_are_the_papers():
         assert high - 0.01 * (high - low) < values.max() <= high
         assert values.mean() == pytest.approx((low + high) / 2, abs=0.05)
     assert (AMPLITUDES, INPUTS) == ((0.1, 5.0), (-5.0, 5.0))
-    assert PHASES == (0.0, np.pi)
+    assert (0.0, np.pi) == PHASES
 
 
 def test_predicting_zero_costs_what_the_ranges_imply():
@@ -80,7 +80,9 @@ def test_the_oracle_sees_amplitude_and_phase():
     amplitudes, phases = stream.curves(0, 3)
     inputs = stream.tasks(0, 3).query.inputs
     assert inputs.shape == (3, 5, 3)
-    np.testing.assert_allclose(inputs[:, :, 1], amplitudes.repeat(5, 1), rtol=1e-6)
+    np.testing.assert_allclose(
+        inputs[:, :, 1], amplitudes.repeat(5, 1), rtol=1e-6
+    )
     np.testing.assert_allclose(inputs[:, :, 2], phases.repeat(5, 1), rtol=1e-6)
 
 
@@ -91,5 +93,8 @@ def test_a_task_is_the_same_sinusoid_for_any_number_of_points():
 
 
 def test_splits_share_no_task():
-    curves = [Sinusoids(5, split=s).curves(0, 1000)[0] for s in ("train", "validation", "test")]
+    curves = [
+        Sinusoids(5, split=s).curves(0, 1000)[0]
+        for s in ("train", "validation", "test")
+    ]
     assert np.unique(np.concatenate(curves)).size == 3000

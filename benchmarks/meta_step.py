@@ -1,0 +1,327 @@
+"""Times a full meta-step of maml_tf and of its peers, side by side.
+
+    python benchmarks/meta_step.py
+
+Each implementation runs in a process of its own; the processes work in turn,
+one at a time, so that what else the machine does hits all alike. README.md
+says what is compared.
+"""
+
+import dataclasses
+import importlib.metadata
+import importlib.util
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+from absl import app, flags
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+from workloads import WORKLOADS
+
+FLAGS = flags.FLAGS
+flags.DEFINE_multi_enum(
+    "workload", list(WORKLOADS), list(WORKLOADS), "what to time; repeatable"
+)
+flags.DEFINE_integer("rounds", 5, "turns of each implementation", 1)
+flags.DEFINE_float("seconds", 2.0, "about how long a turn is", 0.0)
+flags.DEFINE_string("output", None, "also write the results here, as JSON")
+
+HERE = pathlib.Path(__file__).resolve().parent
+PACKAGES = ("tensorflow", "keras", "torch", "jax", "numpy")
+ONE_PER_OP = "one_per_op"
+DEFAULT = "default"
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A row of the table.
+
+    Attributes:
+        name: what it is called.
+        package: what it needs, besides maml_tf's own requirements.
+        module: the file with its classes.
+        variants: (class, threads) to choose the fastest from.
+        workloads: what it can do.
+        second_order: whether its losses must be those of the others.
+    """
+
+    name: str
+    package: str
+    module: str
+    variants: tuple[tuple[str, str], ...]
+    workloads: tuple[str, ...] = tuple(WORKLOADS)
+    second_order: bool = True
+
+
+ENTRIES = (
+    Entry(
+        "maml_tf training loop",
+        "tensorflow",
+        "with_maml_tf",
+        (("TrainingLoop", ONE_PER_OP),),
+    ),
+    Entry(
+        "maml_tf step", "tensorflow", "with_maml_tf", (("Step", ONE_PER_OP),)
+    ),
+    Entry(
+        "maml_tf step, first order",
+        "tensorflow",
+        "with_maml_tf",
+        (("FirstOrderStep", ONE_PER_OP),),
+        second_order=False,
+    ),
+    Entry(
+        "TF2, gradient outside map_fn",
+        "tensorflow",
+        "with_tensorflow",
+        (("GradientOutsideMap", DEFAULT), ("GradientOutsideMap", ONE_PER_OP)),
+    ),
+    Entry(
+        "PyTorch torch.func.vmap",
+        "torch",
+        "with_pytorch",
+        (
+            ("Vmap", DEFAULT),
+            ("Vmap", ONE_PER_OP),
+            ("VmapOfGradients", DEFAULT),
+            ("VmapOfGradients", ONE_PER_OP),
+        ),
+    ),
+    Entry(
+        "PyTorch loop over tasks",
+        "torch",
+        "with_pytorch",
+        (("Loop", DEFAULT), ("Loop", ONE_PER_OP)),
+    ),
+    Entry(
+        "JAX jit(vmap)",
+        "jax",
+        "with_jax",
+        (("Vmap", DEFAULT),),
+        ("sinusoid",),
+    ),
+    Entry(
+        "JAX jit(vmap), scan of 50 steps",
+        "jax",
+        "with_jax",
+        (("VmapScan", DEFAULT),),
+        ("sinusoid",),
+    ),
+    Entry(
+        "JAX jit, unrolled tasks",
+        "jax",
+        "with_jax",
+        (("Unrolled", DEFAULT),),
+        ("omniglot",),
+    ),
+)
+OURS, REFERENCE = ENTRIES[0].name, ENTRIES[1].name
+
+
+class Worker:
+    """A process that runs one implementation (worker.py)."""
+
+    def __init__(self, module: str, variant: tuple[str, str], workload: str):
+        self.variant = variant
+        self._stderr = tempfile.TemporaryFile()
+        paths = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
+        self._process = subprocess.Popen(
+            [sys.executable, HERE / "worker.py", module, variant[0], workload]
+            + [variant[1]],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            text=True,
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+            },
+        )
+        started = self._answer()
+        self.first_call = started["first_call"]
+        self.losses = self.ask("losses")
+        self.count = started["window"]
+        self.ask("time_steps", self.count)
+        self.seconds = self.ask("time_steps", self.count)
+
+    def set_turn(self, seconds: float) -> None:
+        """Lets a turn be of about that length, from what is known so far."""
+        windows = max(1, round(seconds / (self.seconds * self.count)))
+        self.count *= windows
+        self.seconds = self.ask("time_steps", self.count)
+
+    def ask(self, method: str, *arguments: Any) -> Any:
+        """Gives an order and waits for what it returns."""
+        print(
+            json.dumps([method, *arguments]),
+            file=self._process.stdin,
+            flush=True,
+        )
+        return self._answer()
+
+    def stop(self) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+        self._stderr.close()
+
+    def _answer(self) -> Any:
+        line = self._process.stdout.readline()
+        if line:
+            return json.loads(line)
+        self._stderr.seek(0)
+        message = self._stderr.read().decode(errors="replace")
+        sys.exit(f"{message}\nerror: {self.variant} ended; see above.")
+
+
+def start_fastest(entry: Entry, workload: str) -> Worker:
+    """A worker of the fastest variant, settled to turns of its own length."""
+    fastest = None
+    for variant in entry.variants:
+        worker = Worker(entry.module, variant, workload)
+        worker.set_turn(FLAGS.seconds)
+        if fastest is None:
+            fastest = worker
+        elif worker.seconds < fastest.seconds:
+            fastest.stop()
+            fastest = worker
+        else:
+            worker.stop()
+    return fastest
+
+
+def difference(losses: list[list[float]], expected: list[list[float]]) -> float:
+    """The largest relative difference of two lists of [pre, post]."""
+    return max(
+        abs(x / y - 1)
+        for row, expected_row in zip(losses, expected, strict=True)
+        for x, y in zip(row, expected_row, strict=True)
+    )
+
+
+def measure(workload: str, console: Console) -> list[dict[str, Any]]:
+    """Times all implementations that can run: one result for each."""
+    workers = {}
+    for entry in ENTRIES:
+        if workload not in entry.workloads:
+            continue
+        if importlib.util.find_spec(entry.package) is None:
+            console.print(
+                f"Skipped {entry.name}: pip install -r "
+                "benchmarks/requirements.txt",
+                soft_wrap=True,
+            )
+            continue
+        with console.status(f"{workload}: starting {entry.name}"):
+            workers[entry] = start_fastest(entry, workload)
+    times = {entry: [] for entry in workers}
+    for i in range(FLAGS.rounds):
+        with console.status(f"{workload}: round {i + 1} of {FLAGS.rounds}"):
+            for entry, worker in workers.items():
+                times[entry].append(worker.ask("time_steps", worker.count))
+    medians = {e.name: statistics.median(times[e]) for e in workers}
+    expected = next(w.losses for e, w in workers.items() if e.name == REFERENCE)
+    results = []
+    for entry, worker in workers.items():
+        results.append(
+            {
+                "name": entry.name,
+                "variant": worker.variant,
+                "ms_per_step": 1e3 * medians[entry.name],
+                "times_ours": medians[entry.name] / medians[OURS],
+                "first_call_s": worker.first_call,
+                "peak_memory_mb": worker.ask("peak_memory") / 1e6,
+                "loss_difference": worker.losses
+                and difference(worker.losses, expected),
+                "second_order": entry.second_order,
+                "ms_per_step_by_round": [1e3 * t for t in times[entry]],
+                "steps_in_a_round": worker.count,
+            }
+        )
+        worker.stop()
+    return results
+
+
+def show(workload: str, results: list[dict[str, Any]], console: Console):
+    """Prints the results as a table."""
+    table = Table(title=workload, box=SIMPLE, title_justify="left")
+    table.add_column("implementation", no_wrap=True)
+    for heading in (
+        "ms/step",
+        "x ours",
+        "first call",
+        "peak memory",
+        "losses differ",
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for r in results:
+        differ = r["loss_difference"]
+        table.add_row(
+            r["name"],
+            f"{r['ms_per_step']:.3g}",
+            f"{r['times_ours']:.2f}",
+            f"{r['first_call_s']:.1f} s",
+            f"{r['peak_memory_mb']:.0f} MB",
+            "" if differ is None else f"{differ:.0e}",
+        )
+    console.print(table)
+    chosen = "; ".join(
+        f"{r['name']}: {', threads '.join(r['variant'])}" for r in results
+    )
+    console.print(f"Chosen as fastest: {chosen}.\n", highlight=False)
+
+
+def disagreements(workload: str, results: list[dict[str, Any]]) -> list[str]:
+    """Whose losses are not those of maml_tf's step, in words."""
+    tolerance = WORKLOADS[workload]().tolerance
+    return [
+        f"{workload}: the losses of {r['name']} differ by "
+        f"{r['loss_difference']:.1e}, more than {tolerance}."
+        for r in results
+        if r["second_order"] and (r["loss_difference"] or 0) > tolerance
+    ]
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
+    console = Console()
+    installed = {
+        name: importlib.metadata.version(name)
+        for name in PACKAGES
+        if importlib.util.find_spec(name)
+    }
+    output = {
+        "python": platform.python_version(),
+        "packages": installed,
+        "cores": os.cpu_count(),
+        "workloads": {},
+    }
+    problems = []
+    for workload in FLAGS.workload:
+        results = measure(workload, console)
+        show(workload, results, console)
+        output["workloads"][workload] = results
+        problems += disagreements(workload, results)
+    if FLAGS.output:
+        pathlib.Path(FLAGS.output).write_text(json.dumps(output, indent=2))
+    versions = ", ".join(f"{n} {v}" for n, v in installed.items())
+    console.print(
+        f"Python {output['python']}, {versions}, {output['cores']} cores.",
+        soft_wrap=True,
+        highlight=False,
+    )
+    if problems:
+        sys.exit("error: not the same computation.\n" + "\n".join(problems))
+
+
+if __name__ == "__main__":
+    app.run(main)

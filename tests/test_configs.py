@@ -1,0 +1,95 @@
+"""Settings: the paper's by default, and refused when they make no sense."""
+
+import dataclasses
+
+import pytest
+
+from maml_tf.configs import SinusoidConfig
+from maml_tf.errors import ConfigError
+
+
+def test_defaults_are_the_papers():
+    config = SinusoidConfig()
+    assert (config.num_shots, config.num_steps, config.alpha) == (10, 1, 0.01)
+    assert (config.meta_batch_size, config.beta) == (25, 0.001)
+    assert config.num_iterations == config.metatrain_iterations == 70_000
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_steps": 0}, "num_steps must be at least 1.*num_steps=0"),
+        ({"num_shots": -5}, "num_shots must be at least 1"),
+        ({"meta_batch_size": 0}, "meta_batch_size must be at least 1"),
+        ({"seed": -1}, "seed must be at least 0"),
+        ({"alpha": -0.01}, "alpha must be a positive number.*-0.01"),
+        ({"alpha": float("nan")}, "alpha must be a positive number"),
+        ({"beta": 0.0}, "beta must be a positive number"),
+        ({"pretrain_iterations": -1}, "pretrain_iterations must be at least"),
+        ({"metatrain_iterations": 0}, "nothing to train"),
+        ({"norm": "weight_norm"}, "norm must be one of.*'weight_norm'"),
+        ({"baseline": "oracel"}, "baseline must be 'oracle' or None"),
+        (
+            {
+                "first_order": True,
+                "metatrain_iterations": 0,
+                "pretrain_iterations": 1,
+            },
+            "first_order concerns meta-training",
+        ),
+    ],
+)
+def test_bad_settings_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        SinusoidConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "method"),
+    [
+        ({}, "maml"),
+        ({"first_order": True}, "first-order"),
+        ({"baseline": "oracle"}, "oracle.maml"),
+        ({"pretrain_iterations": 5, "metatrain_iterations": 0}, "pretrained"),
+        ({"pretrain_iterations": 5}, "maml.pretrained_5"),
+        (
+            {
+                "pretrain_iterations": 5,
+                "metatrain_iterations": 0,
+                "baseline": "oracle",
+            },
+            "oracle",
+        ),
+    ],
+)
+def test_methods_are_told_apart(settings, method):
+    assert SinusoidConfig(**settings).method == method
+
+
+def test_runs_that_differ_have_different_directories():
+    base = SinusoidConfig(pretrain_iterations=3)
+    changes = {
+        "baseline": "oracle",
+        "pretrain_iterations": 4,
+        "meta_batch_size": 4,
+        "beta": 0.01,
+        "num_shots": 4,
+        "alpha": 0.1,
+        "num_steps": 2,
+        "norm": "batch_norm",
+        "first_order": True,
+        "seed": 1,
+    }
+    fields = {f.name for f in dataclasses.fields(base)}
+    assert fields - set(changes) == {"metatrain_iterations"}
+    names = {
+        dataclasses.replace(base, **{k: v}).run_name for k, v in changes.items()
+    }
+    assert len(names | {base.run_name}) == len(changes) + 1
+
+
+def test_a_longer_run_goes_on_in_the_same_directory():
+    assert (
+        SinusoidConfig(metatrain_iterations=10).run_name
+        == SinusoidConfig().run_name
+    )

@@ -1,0 +1,359 @@
+"""The command line, in this process where it can be."""
+
+import csv
+import json
+import os
+import pathlib
+import random
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY
+
+import run_experiment
+from maml_tf.checkpoints import Checkpoints
+from maml_tf.experiment import Experiment
+from maml_tf.run_directory import RunDirectory
+
+MAML = (
+    "sinusoid.maml.mbs_25.ubs_10.numstep1.updatelr0.01.metalr0.001.nonorm"
+    ".seed_0"
+)
+
+# The sinusoid commands of the original's README, after `python main.py`.
+_SINE = "--datasource=sinusoid --logdir=logs/sine/"
+_JOINT = f"{_SINE} --pretrain_iterations=70000 --metatrain_iterations=0"
+_10_SHOT = "--norm=None --update_batch_size=10"
+ORIGINAL_COMMANDS = {
+    "maml": f"{_SINE} --metatrain_iterations=70000 {_10_SHOT}",
+    "oracle": f"{_JOINT} {_10_SHOT} --baseline=oracle",
+    "pretrained": f"{_JOINT} {_10_SHOT}",
+}
+
+
+def command(*arguments):
+    """Runs the command line in this process, with flags as if new."""
+    flags = run_experiment.FLAGS
+    flags.unparse_flags()
+    for name in flags:
+        flags[name].unparse()
+    run_experiment.main(flags(["run_experiment.py", *arguments]))
+
+
+def start(*arguments):
+    """Starts the command line in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "run_experiment.py"), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A short MAML run with its baselines, as the first command makes it."""
+    logdir = tmp_path_factory.mktemp("logs")
+    command(f"--logdir={logdir}", "--metatrain_iterations=150")
+    return logdir
+
+
+@pytest.fixture
+def logdir(trained, tmp_path):
+    return pathlib.Path(shutil.copytree(trained, tmp_path / "logs"))
+
+
+def test_the_first_command_leaves_everything_behind(trained):
+    names = {path.name.split(".")[1] for path in trained.iterdir()}
+    assert names == {"maml", "pretrained", "oracle"}
+    run = trained / MAML
+    assert {p.name for p in run.iterdir()} >= {
+        "config.json",
+        "train.csv",
+        "tensorboard",
+        "results.json",
+        "report.md",
+        "mse_by_updates.png",
+        "fits_K5.png",
+        "fits_K10.png",
+    }
+    results = json.loads((run / "results.json").read_text())
+    assert results["complete"]
+    assert results["num_tasks"] == 600
+    assert results["split"] == "test"
+    assert [e["num_shots"] for e in results["evaluations"]] == [5, 10, 20]
+    for evaluation in results["evaluations"]:
+        assert [u["update"] for u in evaluation["updates"]] == list(range(11))
+    report = (run / "report.md").read_text()
+    for row in ("MAML", "pretrained", "oracle", "random", "the paper"):
+        assert f"| {row}" in report.replace("  ", "")
+    for png in run.glob("*.png"):
+        assert png.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_csv_is_like_the_originals(trained):
+    path = trained / MAML / "test_ubs5_stepsize0.01.csv"
+    with open(path, newline="") as file:
+        header, mean, deviation, interval = csv.reader(file)
+    assert header == [f"update{i}" for i in range(11)]
+    losses = np.load(path.with_suffix(".npy"))
+    assert losses.shape == (600, 11)
+    np.testing.assert_allclose(np.float64(mean), losses.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(
+        np.float64(interval), 1.96 * np.float64(deviation) / np.sqrt(600)
+    )
+
+
+def test_a_second_time_nothing_is_trained_again(logdir, capsys):
+    before = (logdir / MAML / "results.json").read_text()
+    command(f"--logdir={logdir}", "--metatrain_iterations=150")
+    assert "150 iterations were done before" in capsys.readouterr().out
+    assert (logdir / MAML / "results.json").read_text() == before
+
+
+def test_commands_of_the_originals_readme_run_and_do_not_collide(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for method, line in ORIGINAL_COMMANDS.items():
+        command(
+            *re.sub("70000", "100", line).split(),
+            "--log=False",
+            "--compare=False",
+        )
+        (run,) = pathlib.Path("logs/sine").glob(f"sinusoid.{method}.*")
+        results = json.loads((run / "results.json").read_text())
+        assert results["name"] == method
+        assert results["iteration"] == 100
+    assert len(list(pathlib.Path("logs/sine").iterdir())) == 3
+
+
+@pytest.mark.parametrize("method", ORIGINAL_COMMANDS)
+def test_commands_of_the_original_ask_for_the_papers_settings(method):
+    flags = run_experiment.FLAGS
+    flags.unparse_flags()
+    for name in flags:
+        flags[name].unparse()
+    flags(["run_experiment.py", *ORIGINAL_COMMANDS[method].split()])
+    config = run_experiment.config_from_flags()
+    assert config.method == method
+    assert config.num_iterations == 70_000
+    assert (config.num_shots, config.alpha, config.norm) == (10, 0.01, None)
+
+
+def test_evaluation_with_another_k_and_step_size(logdir):
+    command(
+        f"--logdir={logdir}",
+        "--train=False",
+        "--update_batch_size=7",
+        "--update_lr=0.02",
+        "--train_update_batch_size=10",
+        "--train_update_lr=0.01",
+        "--test_set=False",
+    )
+    results = json.loads((logdir / MAML / "results.json").read_text())
+    (evaluation,) = results["evaluations"]
+    assert (evaluation["num_shots"], evaluation["alpha"]) == (7, 0.02)
+    assert results["split"] == "validation"
+    assert (logdir / MAML / "validation_ubs7_stepsize0.02.csv").exists()
+
+
+def test_evaluation_needs_the_run_directory_alone(logdir, tmp_path):
+    moved = shutil.move(logdir / MAML, tmp_path / "elsewhere")
+    shutil.rmtree(logdir)
+    before = json.loads((moved / "results.json").read_text())
+    (moved / "results.json").unlink()
+    command("--train=False", f"--run_dir={moved}")
+    after = json.loads((moved / "results.json").read_text())
+    assert after["evaluations"] == before["evaluations"]
+
+
+def test_a_run_can_be_made_longer(logdir):
+    command(
+        f"--logdir={logdir}", "--metatrain_iterations=200", "--compare=False"
+    )
+    results = json.loads((logdir / MAML / "results.json").read_text())
+    assert results["iteration"] == 200
+
+
+def test_other_objectives_and_networks_run(tmp_path):
+    command(
+        f"--logdir={tmp_path}",
+        "--pretrain_iterations=60",
+        "--metatrain_iterations=60",
+        "--stop_grad",
+        "--num_updates=2",
+        "--norm=layer_norm",
+        "--meta_batch_size=3",
+        "--update_batch_size=4",
+        "--seed=3",
+        "--compare=False",
+    )
+    (run,) = tmp_path.iterdir()
+    assert run.name == (
+        "sinusoid.first-order.pretrained_60.mbs_3.ubs_4.numstep2.updatelr0.01"
+        ".metalr0.001.layernorm.seed_3"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--num_updates=0", "--num_updates must be at least 1"),
+        ("--update_lr=-0.1", "--update_lr must be a positive number"),
+        ("--meta_lr=-1", "--meta_lr must be a positive number"),
+        ("--update_batch_size=0", "--update_batch_size must be at least 1"),
+        ("--norm=weight_norm", "--norm must be one of"),
+        ("--baseline=none", "--baseline must be 'oracle' or None"),
+        ("--baseline=oracle --datasource=omniglot", "does not go with"),
+        ("--datasource=mnist", "--datasource must be sinusoid"),
+        ("--max_pool", "--max_pool is for images"),
+        ("--num_classes=5", "--num_classes is for images"),
+        ("--metatrain_iterations=0", "There is nothing to train"),
+        (
+            "--stop_grad --metatrain_iterations=0 --pretrain_iterations=1",
+            "--stop_grad concerns",
+        ),
+        ("--train=False", "is not a run directory.*holds no run|no directory"),
+        ("--train=False --run_dir=nowhere", "nowhere is not a run directory"),
+        ("--run_dir=somewhere", "--run_dir goes with --train=False"),
+        ("--train_update_lr=0.1", "--train_update_lr goes with --train=False"),
+        (
+            "--train_update_batch_size=1",
+            "--train_update_batch_size goes with --train=False",
+        ),
+        ("--test_iter=-7", "--test_iter must be"),
+    ],
+)
+def test_bad_flags_end_in_one_line(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        command("--logdir=logs", *arguments.split())
+    text = str(stop.value)
+    assert text.startswith("error: ")
+    assert "\n" not in text
+    assert re.search(message, text)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_flag_ends_in_one_line(tmp_path):
+    process = start("--metatrain_iteration=5", f"--logdir={tmp_path / 'logs'}")
+    _, error = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "Unknown command line flag 'metatrain_iteration'" in error
+    assert "Traceback" not in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_without_a_checkpoint_is_not_evaluated(logdir):
+    shutil.rmtree(logdir / MAML / "checkpoints")
+    with pytest.raises(SystemExit, match="holds no checkpoint; train it first"):
+        command(f"--logdir={logdir}", "--train=False")
+
+
+def test_a_missing_iteration_is_named(logdir):
+    with pytest.raises(
+        SystemExit, match=r"no checkpoint of iteration 7.*\[150\]"
+    ):
+        command(f"--logdir={logdir}", "--train=False", "--test_iter=7")
+
+
+def test_a_run_that_did_more_is_not_cut_short(logdir):
+    def content():
+        return {p: p.read_bytes() for p in logdir.rglob("*") if p.is_file()}
+
+    before = content()
+    with pytest.raises(SystemExit, match="already trained for 150 iterations"):
+        command(f"--logdir={logdir}", "--metatrain_iterations=50")
+    assert content() == before
+
+
+def test_only_one_process_trains_in_a_directory(logdir):
+    fcntl = pytest.importorskip("fcntl")
+    with open(logdir / MAML / "lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(SystemExit, match="Another process is training"):
+            command(f"--logdir={logdir}", "--metatrain_iterations=200")
+
+
+def final_state(logdir):
+    """Everything that a run's end depends on, as bytes."""
+    run = RunDirectory.open(logdir / MAML)
+    experiment = Experiment.build(run.config)
+    state = {"weights": experiment.variables}
+    for name, phase in zip(("joint", "meta"), experiment.phases(), strict=True):
+        state[f"{name}_optimizer"] = [
+            v.value for v in phase.optimizer.variables
+        ]
+    iteration = Checkpoints(run.checkpoints, state).restore_latest()
+    values = [v.numpy().tobytes() for vs in state.values() for v in vs]
+    log = (run.path / "train.csv").read_text()
+    results = (run.path / "results.json").read_text()
+    return iteration, values, log, results
+
+
+def test_killed_runs_end_bit_identical(tmp_path):
+    arguments = ["--metatrain_iterations=4000", "--compare=False"]
+    through = start(f"--logdir={tmp_path / 'through'}", *arguments)
+    _, error = through.communicate(timeout=120)
+    assert through.returncode == 0, error
+
+    logdir = tmp_path / "killed"
+    checkpoints = logdir / MAML / "checkpoints"
+    moments = random.Random(0)
+    for goal in (1, 3):
+        process = start(f"--logdir={logdir}", *arguments)
+        deadline = time.monotonic() + 60
+        while len(list(checkpoints.glob("0*"))) < goal:
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        time.sleep(moments.uniform(0, 0.3))
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+    last = start(f"--logdir={logdir}", *arguments)
+    output, error = last.communicate(timeout=120)
+    assert last.returncode == 0, error
+    assert "going on from iteration" in output
+    assert final_state(logdir) == final_state(tmp_path / "through")
+
+
+def test_an_interrupted_run_says_how_to_go_on(tmp_path):
+    process = start(f"--logdir={tmp_path}", "--compare=False")
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("*/checkpoints/0*")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "The same command goes on from the last checkpoint" in error
+    assert "Traceback" not in error
+
+
+def test_help_describes_every_flag():
+    flags = run_experiment.FLAGS
+    own = flags.get_flags_for_module(run_experiment.__name__)
+    assert len(own) >= 24
+    assert all(flag.help for flag in own)
+
+
+def test_readme_commands_name_known_flags():
+    text = (REPOSITORY / "README.md").read_text()
+    text += (REPOSITORY / "BUILD.md").read_text()
+    known = set(run_experiment.FLAGS)
+    used = {
+        flag.split("=")[0]
+        for line in re.findall(r"run_experiment\.py(.*)", text)
+        for flag in shlex.split(line.split("`")[0], comments=True)
+        if flag.startswith("--")
+    }
+    assert {name[2:] for name in used} - {"help"} <= known
