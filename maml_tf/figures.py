@@ -77,9 +77,12 @@ def plot_fits(
         for axis, index in zip(axes[0], tasks, strict=True):
             axis.set_title(f"test task {index}, K = {num_shots}")
         handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(
+        legend = figure.legend(
             handles, labels, loc="lower center", ncols=len(labels), fontsize=9
         )
+        for label, line in zip(labels, legend.get_lines(), strict=True):
+            if label.endswith(("update", "updates")):
+                line.set_color("dimgray")  # the rows have colors of their own
         figure.tight_layout(rect=(0, 0.07 if len(networks) > 1 else 0.1, 1, 1))
         figure.savefig(path)
         plt.close(figure)

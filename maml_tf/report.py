@@ -119,7 +119,7 @@ def _cell(summary: Summary) -> str:
 
 
 def _print(rows, notes, console: Console) -> None:
-    table = Table(title="Sinusoid regression", box=box.SIMPLE)
+    table = Table(title="Sinusoid regression", box=box.SIMPLE, pad_edge=False)
     for i, title in enumerate(HEADER):
         table.add_column(title, justify="left" if i == 0 else "right")
     for i, row in enumerate(rows):

@@ -102,6 +102,10 @@ def train_run(
         ExperimentError: if it cannot be trained.
     """
     run = RunDirectory.for_training(logdir, config, resume)
+    settings = ", ".join(
+        f"{name} {value}" for name, value in dataclasses.asdict(config).items()
+    )
+    console.print(f"{config.method}: {settings}", highlight=False)
     with _locked(run):
         experiment = Experiment.build(config)
         phases = experiment.phases()

@@ -1,0 +1,72 @@
+"""How near the edge of stability does meta-training bring the inner loop?
+
+    python -m examples.curvature logs/sinusoid.maml...
+
+Gradient descent on a quadratic diverges if step size times the largest
+eigenvalue of the Hessian exceeds 2. For the test tasks of a sinusoid run this
+prints that product (with the Gauss-Newton part of the Hessian, at the
+meta-learned parameters), and how much of the mean error the worst tasks make.
+"""
+
+import pathlib
+import sys
+
+import numpy as np
+import tensorflow as tf
+
+from maml_tf.checkpoints import Checkpoints
+from maml_tf.evaluation import Evaluator, held_out_tasks
+from maml_tf.experiment import Experiment
+from maml_tf.losses import predict
+from maml_tf.run_directory import RunDirectory
+
+SHOTS = 5
+WORST = 0.01  # of the tasks
+
+
+def largest_curvature(experiment: Experiment, inputs: np.ndarray) -> float:
+    """Largest eigenvalue of the Gauss-Newton matrix of a support set's MSE."""
+    theta = [tf.convert_to_tensor(v) for v in experiment.variables]
+    with tf.GradientTape() as tape:
+        tape.watch(theta)
+        outputs = predict(experiment.model, theta, inputs)
+    jacobians = tape.jacobian(outputs, theta)
+    rows = [tf.reshape(j, [len(inputs), -1]) for j in jacobians]
+    jacobian = tf.concat(rows, axis=1).numpy()
+    return np.linalg.eigvalsh(jacobian @ jacobian.T * 2 / len(inputs)).max()
+
+
+def main(path: str) -> None:
+    run = RunDirectory.open(pathlib.Path(path))
+    experiment = Experiment.build(run.config)
+    Checkpoints(
+        run.checkpoints, {"weights": experiment.variables}
+    ).restore_latest()
+    tasks = held_out_tasks(experiment.tasks("test", SHOTS))
+    alpha = run.config.alpha
+
+    products = alpha * np.array(
+        [largest_curvature(experiment, x) for x in tasks.support.inputs]
+    )
+    low, median, high = np.quantile(products, [0.05, 0.5, 0.95])
+    print(f"alpha x curvature: {median:.2f}, 90 % in {low:.2f} to {high:.2f}")
+    print(f"above 2, the limit: {np.mean(products > 2):.0%} of the tasks")
+
+    losses = np.sort(
+        Evaluator(experiment.loss, experiment.adapts)(
+            experiment.variables, tasks, alpha
+        ),
+        axis=0,
+    )
+    kept = round(len(losses) * (1 - WORST))
+    for update in (1, 5, 10):
+        column = losses[:, update]
+        print(
+            f"{update:2} updates: mean {column.mean():.3f}, without the worst "
+            f"{WORST:.0%} of the tasks {column[:kept].mean():.3f}, median "
+            f"{np.median(column):.3f}"
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
