@@ -212,6 +212,8 @@ def main(argv: list[str]) -> None:
         run(console)
     except ExperimentError as e:
         sys.exit(f"error: {e}")
+    except OSError as e:
+        sys.exit(f"error: {e}")
     except KeyboardInterrupt:
         print(
             "\nInterrupted. The same command goes on from the last checkpoint.",
@@ -238,9 +240,10 @@ def run(console: Console) -> None:
             for c in configs
         ]
         found = runs[0]
-        networks = [evaluate_run(r, **settings) for r in runs]
-        if len(networks) > 1:
-            networks.append(evaluate_random(config))
+        with console.status("evaluating"):
+            networks = [evaluate_run(r, **settings) for r in runs]
+            if len(networks) > 1:
+                networks.append(evaluate_random(config))
     report(found.path, networks, console)
     console.print(f"Results and figures are in {found.path}", soft_wrap=True)
 

@@ -35,7 +35,8 @@ class Workload:
             `trainable_variables`; kernels are [..., in, out].
         adapts: which of them the inner update changes.
         tasks: different batches of tasks, to be used in turn.
-        tolerance: relative difference of losses that rounding can explain.
+        tolerances: relative differences of losses that rounding can explain,
+            in the first step and in those after it.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Workload:
     weights: list[np.ndarray]
     adapts: list[bool]
     tasks: Tasks
-    tolerance: float
+    tolerances: tuple[float, float]
 
     def batches(self, first: int, count: int) -> Tasks:
         """`count` batches, `first` being any number of batches before."""
@@ -84,7 +85,7 @@ def sinusoid() -> Workload:
         _float32(weights),
         [True] * len(weights),
         Tasks(points(), points()),
-        tolerance=1e-3,
+        tolerances=(1e-3, 1e-3),
     )
 
 
@@ -92,15 +93,17 @@ def omniglot() -> Workload:
     """Section 5.2, 5-way 1-shot, convolutional; random images for data.
 
     A class is a coarse random pattern, its images have noise of their own.
-    The last layer's weights have a standard deviation of 0.1 and not the
-    paper's 1, with which the inner update overshoots on such images so far
-    that rounding decides about the losses.
+    Kernels are drawn three times as wide as the paper's and the last layer's
+    weights with a standard deviation of 0.1, not 1: with the paper's the
+    inner update overshoots so far on such images that adapting is of no use
+    and rounding decides about the losses. After some of Adam's steps rounding
+    shows all the same, through units that it switches on or off.
     """
     num_tasks = 32
     rng = np.random.default_rng(0)
     weights, adapts = [], []
     for channels in (1, 64, 64, 64):
-        limit = np.sqrt(6 / (9 * channels + 9 * 64))  # Glorot uniform
+        limit = 3 * np.sqrt(6 / (9 * channels + 9 * 64))  # 3 times Glorot's
         kernel = rng.uniform(-limit, limit, (3, 3, channels, 64))
         weights += [kernel, np.zeros(64), np.zeros(64)]
         adapts += [True, True, False]  # kernel, bias, offset
@@ -122,7 +125,7 @@ def omniglot() -> Workload:
         _float32(weights),
         adapts,
         Tasks(images(), images()),
-        tolerance=1e-2,
+        tolerances=(5e-3, 5e-2),
     )
 
 

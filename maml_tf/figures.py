@@ -1,10 +1,12 @@
 """Figures of the sinusoid experiment, as PNG files."""
 
+import io
 import pathlib
 
 import matplotlib
 import numpy as np
 
+from maml_tf.files import write_atomically
 from maml_tf.losses import predict
 from maml_tf.maml import adapt
 from maml_tf.paper import SINUSOID_MSE
@@ -84,8 +86,7 @@ def plot_fits(
             if label.endswith(("update", "updates")):
                 line.set_color("dimgray")  # the rows have colors of their own
         figure.tight_layout(rect=(0, 0.07 if len(networks) > 1 else 0.1, 1, 1))
-        figure.savefig(path)
-        plt.close(figure)
+        _save(figure, path)
 
 
 def _plot_fit(axis, results: Results, num_shots, index, grid) -> None:
@@ -176,8 +177,7 @@ def plot_learning_curves(
             fontsize=9,
         )
         figure.tight_layout(rect=(0, 0.08, 1, 1))
-        figure.savefig(path)
-        plt.close(figure)
+        _save(figure, path)
 
 
 def _plot_curve(axis, results: Results, num_shots: int) -> None:
@@ -201,6 +201,13 @@ def _plot_curve(axis, results: Results, num_shots: int) -> None:
         alpha=0.18,
         lw=0,
     )
+
+
+def _save(figure, path: pathlib.Path) -> None:
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    plt.close(figure)
+    write_atomically(path, content.getvalue())
 
 
 def _first(batch):

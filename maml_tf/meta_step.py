@@ -15,10 +15,11 @@ STEPS_PER_COMPILED_CALL = 50
 class MetaStep:
     """Lines 3-9 of Algorithm 1 as one compiled function.
 
-    Dense and recurrent models go through the tasks `vectorized`, compiled by
-    XLA, many meta-steps a call; models with convolutions go through them
-    `mapped`, without XLA, one meta-step a call. Each was measured to be the
-    fastest that such models allow (benchmarks/).
+    Models that can go through the tasks `vectorized` (dense ones, recurrent
+    ones with `unroll=True`) are compiled by XLA, many meta-steps a call; the
+    others, such as those with convolutions, go through them `mapped`, without
+    XLA, one meta-step a call. Each was measured to be the fastest that such
+    models allow (benchmarks/).
 
     Attributes:
         task_loop: the way through the tasks in use, a key of `TASK_LOOPS`.

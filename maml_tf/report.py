@@ -30,22 +30,29 @@ def report(
 ) -> None:
     """Prints the table, and writes table and figures.
 
+    The files of several networks are called comparison..., those of a single
+    one report..., so that neither replaces the other.
+
     Args:
-        directory: takes report.md and the figures.
+        directory: takes the files.
         networks: in the order of the table's rows; the same shots each.
         console: to print on.
     """
+    name = "comparison" if len(networks) > 1 else "report"
     rows = table_rows(networks)
     notes = table_notes(networks)
     _print(rows, notes, console)
-    write_atomically(directory / "report.md", _markdown(rows, notes))
+    write_atomically(directory / f"{name}.md", _markdown(rows, notes))
     shots = [e.num_shots for e in networks[0].evaluations]
-    if len(networks[0].evaluations[0].summaries) > 1:
-        plot_learning_curves(directory / "mse_by_updates.png", networks, shots)
+    plot_learning_curves(
+        directory / f"{name}_mse_by_updates.png", networks, shots
+    )
     fitted = [r for r in networks if r.name not in ("oracle", "random")]
     for num_shots in shots:
         if fitted and num_shots in FITS_SHOTS:
-            plot_fits(directory / f"fits_K{num_shots}.png", fitted, num_shots)
+            plot_fits(
+                directory / f"{name}_fits_K{num_shots}.png", fitted, num_shots
+            )
 
 
 def table_rows(networks: list[Results]) -> list[list[str]]:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import fcntl
+import io
 import json
 import pathlib
 import time
@@ -262,7 +263,9 @@ def write_results(directory: pathlib.Path, results: Results) -> None:
             directory / f"{stem}.csv",
             "".join(",".join(row) + "\n" for row in rows),
         )
-        np.save(directory / f"{stem}.npy", evaluation.losses)
+        content = io.BytesIO()
+        np.save(content, evaluation.losses)
+        write_atomically(directory / f"{stem}.npy", content.getvalue())
     write_atomically(
         directory / "results.json", json.dumps(_as_json(results), indent=2)
     )

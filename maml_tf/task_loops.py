@@ -1,10 +1,11 @@
 """Ways to apply a function to each task of a batch, and the choice of one.
 
-`vectorized` runs all tasks as one batched computation: fastest for dense and
-recurrent models, impossible where TensorFlow cannot batch an op over per-task
-weights (convolutions). `mapped` runs as many tasks at once as the machine has
-cores, one thread each: works for every model. `unrolled` writes the tasks one
-after the other into the graph: for models that neither of them can trace.
+`vectorized` runs all tasks as one batched computation: fastest, but impossible
+where TensorFlow cannot batch an op over per-task weights (convolutions, the
+loops of recurrent layers without `unroll=True`). `mapped` runs as many tasks
+at once as the machine has cores, one thread each: works for every model.
+`unrolled` writes the tasks one after the other into the graph: for models that
+neither of them can trace.
 """
 
 import contextlib

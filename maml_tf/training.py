@@ -59,8 +59,13 @@ class TrainingLog:
         kept = [",".join(self.FIELDS)]
         if self._path.exists():
             for line in self._path.read_text().splitlines(keepends=True)[1:]:
-                whole = line.endswith("\n")
-                if whole and int(line.split(",")[0]) <= iteration:
+                # A kill can leave half a row at the end.
+                number = line.split(",")[0]
+                if (
+                    line.endswith("\n")
+                    and number.isdigit()
+                    and int(number) <= iteration
+                ):
                     kept.append(line.rstrip("\n"))
         write_atomically(self._path, "\n".join(kept) + "\n")
 

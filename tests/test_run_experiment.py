@@ -79,10 +79,10 @@ def test_the_first_command_leaves_everything_behind(trained):
         "train.csv",
         "tensorboard",
         "results.json",
-        "report.md",
-        "mse_by_updates.png",
-        "fits_K5.png",
-        "fits_K10.png",
+        "comparison.md",
+        "comparison_mse_by_updates.png",
+        "comparison_fits_K5.png",
+        "comparison_fits_K10.png",
     }
     results = json.loads((run / "results.json").read_text())
     assert results["complete"]
@@ -91,7 +91,7 @@ def test_the_first_command_leaves_everything_behind(trained):
     assert [e["num_shots"] for e in results["evaluations"]] == [5, 10, 20]
     for evaluation in results["evaluations"]:
         assert [u["update"] for u in evaluation["updates"]] == list(range(11))
-    report = (run / "report.md").read_text()
+    report = (run / "comparison.md").read_text()
     for row in ("MAML", "pretrained", "oracle", "random", "the paper"):
         assert f"| {row}" in report.replace("  ", "")
     for png in run.glob("*.png"):
@@ -165,6 +165,9 @@ def test_evaluation_with_another_k_and_step_size(logdir):
     assert (evaluation["num_shots"], evaluation["alpha"]) == (7, 0.02)
     assert results["split"] == "validation"
     assert (logdir / MAML / "validation_ubs7_stepsize0.02.csv").exists()
+    table = (logdir / MAML / "report.md").read_text()
+    assert "| MAML | 7 | 0.02 |" in table
+    assert "pretrained" not in table
 
 
 def test_evaluation_needs_the_run_directory_alone(logdir, tmp_path):

@@ -1,5 +1,6 @@
 """The training loop: boundaries, logs, divergence."""
 
+import dataclasses
 import functools
 
 import keras
@@ -42,6 +43,9 @@ class Run:
         self.checkpoints = Checkpoints(directory / "ckpt", {"all": variables})
         self.seen = []
 
+    def on_progress(self, iteration, losses):
+        self.seen.append(iteration)
+
     def train(self):
         start = self.checkpoints.restore_latest() or 0
         train(
@@ -52,7 +56,7 @@ class Run:
             self.checkpoints,
             start,
             TrainingLog(self.directory / "train.csv", None),
-            lambda iteration, losses: self.seen.append(iteration),
+            self.on_progress,
         )
         return self
 
@@ -68,6 +72,22 @@ def test_any_number_of_iterations_ends_where_it_should(tmp_path):
     assert run.rows[0] == "iteration,pre_update,post_update"
     iterations = [int(row.split(",")[0]) for row in run.rows[1:]]
     assert iterations == [*range(100, 1101, 100), 1130]
+
+
+def test_nothing_is_traced_again_after_the_first_call(tmp_path):
+    run = Run(tmp_path, 0, 1130)
+    traces = []
+    traced, counts = run.phases[1].task_gradient, []
+
+    def counting(theta, task):  # runs when it is traced, not when it is called
+        traces.append(theta)
+        return traced(theta, task)
+
+    run.phases[1] = dataclasses.replace(run.phases[1], task_gradient=counting)
+    run.on_progress = lambda iteration, losses: counts.append(len(traces))
+    run.train()
+    assert len(counts) > 20
+    assert set(counts) == {counts[0]}
 
 
 def test_phases_follow_each_other(tmp_path):
