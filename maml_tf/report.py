@@ -17,7 +17,7 @@ from maml_tf.paper import SINUSOID_MSE
 from maml_tf.runs import Evaluation, Results
 
 UPDATES_IN_TABLE = (0, 1, 5, 10)
-PAPER_ROW = "  the paper"
+PAPER_ROW = "  paper"
 FITS_SHOTS = (5, 10)  # of the paper's figure 2
 
 HEADER = ["network", "K", "step"] + [
@@ -126,7 +126,9 @@ def _cell(summary: Summary) -> str:
 
 
 def _print(rows, notes, console: Console) -> None:
-    table = Table(title="Sinusoid regression", box=box.SIMPLE, pad_edge=False)
+    table = Table(
+        title="Sinusoid regression", box=box.SIMPLE, collapse_padding=True
+    )
     for i, title in enumerate(HEADER):
         table.add_column(title, justify="left" if i == 0 else "right")
     for i, row in enumerate(rows):

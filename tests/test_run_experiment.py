@@ -92,7 +92,7 @@ def test_the_first_command_leaves_everything_behind(trained):
     for evaluation in results["evaluations"]:
         assert [u["update"] for u in evaluation["updates"]] == list(range(11))
     report = (run / "comparison.md").read_text()
-    for row in ("MAML", "pretrained", "oracle", "random", "the paper"):
+    for row in ("MAML", "pretrained", "oracle", "random", "paper"):
         assert f"| {row}" in report.replace("  ", "")
     for png in run.glob("*.png"):
         assert png.read_bytes().startswith(b"\x89PNG")
