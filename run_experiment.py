@@ -8,7 +8,9 @@ of the original code's main.py; a flag that is not given takes the value that
 the paper uses for the experiment. README.md lists both.
 """
 
+import math
 import pathlib
+import re
 import sys
 
 from absl import app, flags, logging
@@ -19,7 +21,7 @@ from maml_tf.configs import SinusoidConfig
 from maml_tf.errors import ConfigError, ExperimentError
 from maml_tf.report import report
 from maml_tf.run_directory import RunDirectory
-from maml_tf.runs import evaluate_run, train_run
+from maml_tf.runs import evaluate_run, open_run, train_run
 from maml_tf.runtime import start_tensorflow
 
 FLAGS = flags.FLAGS
@@ -162,8 +164,8 @@ def config_from_flags() -> SinusoidConfig:
             given["update_batch_size"] = FLAGS.train_update_batch_size
         if FLAGS.train_update_lr != -1:
             given["update_lr"] = FLAGS.train_update_lr
-    if FLAGS.baseline == "oracle":
-        given = {**ORACLE_DEFAULTS, **given}
+    if FLAGS.baseline == "oracle" and not set(ORACLE_DEFAULTS) & set(given):
+        given |= ORACLE_DEFAULTS
     try:
         return SinusoidConfig(**{FIELDS[n]: v for n, v in given.items()})
     except ConfigError as e:
@@ -185,7 +187,7 @@ def _check_run_flags() -> None:
 
 def _in_flags(message: str) -> str:
     for flag, field in FIELDS.items():
-        message = message.replace(field, f"--{flag}")
+        message = re.sub(rf"\b{field}\b", f"--{flag}", message)
     return message
 
 
@@ -196,8 +198,18 @@ def evaluation_settings() -> dict:
         settings["iteration"] = FLAGS.test_iter
     if not FLAGS.train:
         if FLAGS["update_batch_size"].present:
+            if FLAGS.update_batch_size < 1:
+                raise ConfigError(
+                    "--update_batch_size must be at least 1. Received: "
+                    f"--update_batch_size={FLAGS.update_batch_size}"
+                )
             settings["shots"] = (FLAGS.update_batch_size,)
         if FLAGS["update_lr"].present:
+            if not (math.isfinite(FLAGS.update_lr) and FLAGS.update_lr >= 0):
+                raise ConfigError(
+                    "--update_lr must not be negative. Received: "
+                    f"--update_lr={FLAGS.update_lr}"
+                )
             settings["alpha"] = FLAGS.update_lr
     return settings
 
@@ -207,7 +219,7 @@ def main(argv: list[str]) -> None:
         logging.set_verbosity(logging.WARNING)
     console = Console()
     if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
+        sys.exit(f"error: unexpected arguments: {' '.join(argv[1:])}")
     try:
         run(console)
     except ExperimentError as e:
@@ -216,7 +228,8 @@ def main(argv: list[str]) -> None:
         sys.exit(f"error: {e}")
     except KeyboardInterrupt:
         print(
-            "\nInterrupted. The same command goes on from the last checkpoint.",
+            "\nInterrupted. The same command, without --resume=False, goes on "
+            "from the last checkpoint.",
             file=sys.stderr,
         )
         sys.exit(130)
@@ -235,15 +248,15 @@ def run(console: Console) -> None:
         configs = [config]
         if FLAGS.compare and config.method in ("maml", "first-order"):
             configs += baseline_configs(config)
-        runs = [
-            train_run(logdir, c, FLAGS.resume, FLAGS.log, console)
-            for c in configs
-        ]
+        runs = [open_run(logdir, c, FLAGS.resume) for c in configs]
         found = runs[0]
+        for r in runs:
+            train_run(r, FLAGS.log, console)
         with console.status("evaluating"):
             networks = [evaluate_run(r, **settings) for r in runs]
             if len(networks) > 1:
-                networks.append(evaluate_random(config))
+                split = settings["split"]
+                networks.append(evaluate_random(config, split))
     report(found.path, networks, console)
     console.print(f"Results and figures are in {found.path}", soft_wrap=True)
 

@@ -24,12 +24,13 @@ class Implementation(abc.ABC):
 
     @staticmethod
     @abc.abstractmethod
-    def start(threads: str) -> None:
+    def start(threads: str, precision: str) -> None:
         """Starts the framework, before the clock.
 
         Args:
             threads: `default` for the framework's own choice, `one_per_op`
                 for one thread in each operation.
+            precision: `float32` or `float64`, of all arrays.
         """
 
     @abc.abstractmethod

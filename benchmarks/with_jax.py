@@ -73,7 +73,8 @@ class Vmap(Stepper):
         self._steps = jax.jit(self._take, donate_argnums=0)
 
     @staticmethod
-    def start(threads: str) -> None:
+    def start(threads: str, precision: str) -> None:
+        jax.config.update("jax_enable_x64", precision == "float64")
         jax.jit(jnp.sin)(0.0).block_until_ready()
 
     def take_steps(self, tasks: Tasks) -> tuple[np.ndarray, np.ndarray]:

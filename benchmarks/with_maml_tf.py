@@ -18,7 +18,7 @@ from maml_tf.losses import Batch, cross_entropy, mean_squared_error
 from maml_tf.maml import LossFn, Task, task_meta_gradient
 from maml_tf.meta_step import MetaStep
 from maml_tf.models import conv_net, dense_net
-from maml_tf.normalization import adapts_by_default
+from maml_tf.normalization import which_adapt
 from maml_tf.runtime import start_tensorflow
 from maml_tf.sinusoid import Sinusoids
 from maml_tf.tasks import TaskStream
@@ -75,7 +75,7 @@ class Step(Stepper):
                 loss,
                 alpha=workload.alpha,
                 num_steps=1,
-                adapts=adapts_by_default(model),
+                adapts=which_adapt(model),
                 first_order=self.first_order,
             ),
             example=tf.nest.map_structure(
@@ -85,7 +85,8 @@ class Step(Stepper):
         self.window = self._step.steps_per_call
 
     @staticmethod
-    def start(threads: str) -> None:
+    def start(threads: str, precision: str) -> None:
+        keras.config.set_floatx(precision)
         start_tensorflow()
 
     def take_steps(self, tasks: Tasks) -> tuple[np.ndarray, np.ndarray]:
@@ -133,7 +134,7 @@ class TrainingLoop(Implementation):
             loss,
             alpha=workload.alpha,
             num_steps=1,
-            adapts=adapts_by_default(model),
+            adapts=which_adapt(model),
         )
         self._arguments = {
             "model": model,
@@ -151,7 +152,8 @@ class TrainingLoop(Implementation):
         self._reports: queue.Queue[float | Exception] = queue.Queue()
 
     @staticmethod
-    def start(threads: str) -> None:
+    def start(threads: str, precision: str) -> None:
+        keras.config.set_floatx(precision)
         start_tensorflow()
 
     def first_call(self) -> None:

@@ -84,7 +84,8 @@ class PyTorch(Stepper):
         self._updates = 0
 
     @staticmethod
-    def start(threads: str) -> None:
+    def start(threads: str, precision: str) -> None:
+        torch.set_default_dtype(getattr(torch, precision))
         if threads == "one_per_op":
             torch.set_num_threads(1)
 

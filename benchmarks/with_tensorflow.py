@@ -1,5 +1,6 @@
 """TensorFlow 2 in the original code's formulation of the meta-step."""
 
+import keras
 import numpy as np
 import tensorflow as tf
 from implementation import Stepper
@@ -7,7 +8,7 @@ from with_maml_tf import as_tasks, build_network, make_adam
 from workloads import Tasks, Workload
 
 from maml_tf.maml import Task, adapt
-from maml_tf.normalization import adapts_by_default
+from maml_tf.normalization import which_adapt
 from maml_tf.runtime import start_tensorflow
 
 
@@ -17,8 +18,9 @@ class GradientOutsideMap(Stepper):
     def __init__(self, workload: Workload):
         super().__init__(workload)
         model, loss = build_network(workload)
-        adapts = adapts_by_default(model)
+        adapts = which_adapt(model)
         adam = make_adam(model)
+        dtype = model.dtype
 
         def task_losses(task: Task):
             theta = [tf.convert_to_tensor(v) for v in model.trainable_variables]
@@ -34,7 +36,7 @@ class GradientOutsideMap(Stepper):
                 pre, post = tf.map_fn(
                     task_losses,
                     tasks,
-                    fn_output_signature=(tf.float32, tf.float32),
+                    fn_output_signature=(dtype, dtype),
                     parallel_iterations=workload.meta_batch_size,
                 )
                 mean_post = tf.reduce_mean(post)
@@ -47,7 +49,8 @@ class GradientOutsideMap(Stepper):
         self._step = step
 
     @staticmethod
-    def start(threads: str) -> None:
+    def start(threads: str, precision: str) -> None:
+        keras.config.set_floatx(precision)
         if threads == "one_per_op":
             start_tensorflow()
         tf.zeros([])

@@ -1,6 +1,6 @@
 """Runs one implementation, on the orders of meta_step.py.
 
-    python worker.py MODULE CLASS WORKLOAD THREADS
+    python worker.py MODULE CLASS WORKLOAD THREADS PRECISION
 
 Orders come as JSON lines on the standard input, [method, *arguments]; each is
 answered by a JSON line on the standard output.
@@ -17,7 +17,7 @@ from workloads import WORKLOADS
 
 
 def main() -> None:
-    module, name, workload, threads = sys.argv[1:]
+    module, name, workload, threads, precision = sys.argv[1:]
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what frameworks print is no answer
 
@@ -25,8 +25,10 @@ def main() -> None:
         print(json.dumps(value), file=answers, flush=True)
 
     implementation_class = getattr(importlib.import_module(module), name)
-    implementation_class.start(threads)
+    implementation_class.start(threads, precision)
     data = WORKLOADS[workload]()
+    if precision == "float64":
+        data = data.for_check()
     began = time.perf_counter()
     implementation = implementation_class(data)
     implementation.first_call()

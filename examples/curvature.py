@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from maml_tf.checkpoints import Checkpoints
+from maml_tf.errors import ExperimentError
 from maml_tf.evaluation import Evaluator, held_out_tasks
 from maml_tf.experiment import Experiment
 from maml_tf.losses import predict
@@ -31,7 +32,9 @@ def largest_curvatures(experiment: Experiment, inputs) -> np.ndarray:
         experiment: its network at the meta-learned parameters.
         inputs: [tasks, K, input_dim].
     """
-    theta = [tf.convert_to_tensor(v) for v in experiment.variables]
+    theta = [
+        tf.convert_to_tensor(v) for v in experiment.model.trainable_variables
+    ]
 
     @tf.function
     def jacobian(x):
@@ -49,9 +52,11 @@ def largest_curvatures(experiment: Experiment, inputs) -> np.ndarray:
 def main(path: str) -> None:
     run = RunDirectory.open(pathlib.Path(path))
     experiment = Experiment.build(run.config)
-    Checkpoints(
+    checkpoints = Checkpoints(
         run.checkpoints, {"weights": experiment.variables}
-    ).restore_latest()
+    )
+    if checkpoints.restore_latest() is None:
+        sys.exit(f"error: {run.path} holds no checkpoint")
     tasks = held_out_tasks(experiment.tasks("test", SHOTS))
     alpha = run.config.alpha
 
@@ -62,7 +67,7 @@ def main(path: str) -> None:
 
     losses = np.sort(
         Evaluator(experiment.loss, experiment.adapts)(
-            experiment.variables, tasks, alpha
+            experiment.model.trainable_variables, tasks, alpha
         ),
         axis=0,
     )
@@ -79,4 +84,7 @@ def main(path: str) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("error: give one argument, the run directory")
-    main(sys.argv[1])
+    try:
+        main(sys.argv[1])
+    except ExperimentError as e:
+        sys.exit(f"error: {e}")

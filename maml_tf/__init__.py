@@ -27,8 +27,8 @@ with quiet_startup():
         BatchNormalization,
         GroupNormalization,
         LayerNormalization,
-        adapts_by_default,
         use_exact_normalization,
+        which_adapt,
     )
 
 __version__ = "0.1.0"
@@ -44,7 +44,7 @@ __all__ = [
     "MetaStep",
     "Task",
     "adapt",
-    "adapts_by_default",
+    "which_adapt",
     "check_meta_gradient",
     "conv_net",
     "cross_entropy",

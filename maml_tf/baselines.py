@@ -19,10 +19,13 @@ def baseline_configs(config: SinusoidConfig) -> list[SinusoidConfig]:
         pretrain_iterations=config.metatrain_iterations,
         metatrain_iterations=0,
         first_order=False,
+        alpha=SinusoidConfig.alpha,
+        num_steps=SinusoidConfig.num_steps,
     )
     return [pretrained, dataclasses.replace(pretrained, baseline="oracle")]
 
 
-def evaluate_random(config: SinusoidConfig) -> Results:
+def evaluate_random(config: SinusoidConfig, split: str) -> Results:
     """A network at its initial weights, with its best step size."""
-    return evaluate_network("random", Experiment.build(config), iteration=0)
+    experiment = Experiment.build(config)
+    return evaluate_network("random", experiment, iteration=0, split=split)

@@ -55,19 +55,27 @@ class Checkpoints:
         Raises:
             TrainingDivergedError: if a value of the state is not finite;
                 nothing is written then.
+            RunDirectoryError: if it cannot be written.
         """
         for name, variables in self._state.items():
             if not all(np.isfinite(v.numpy()).all() for v in variables):
                 raise TrainingDivergedError(
                     f"At iteration {iteration} the {name} hold values that "
-                    "are not finite; they were not saved. Lower --meta_lr or "
-                    "--update_lr."
+                    "are not finite; they were not saved. Lower the step "
+                    "sizes (--update_lr, --meta_lr)."
                 )
         self._directory.mkdir(parents=True, exist_ok=True)
         scratch = self._directory / _SCRATCH
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
-        tf.train.Checkpoint(**self._state).write(str(scratch / "state"))
+        try:
+            tf.train.Checkpoint(**self._state).write(str(scratch / "state"))
+        except tf.errors.OpError as e:
+            raise RunDirectoryError(
+                f"Cannot write a checkpoint to {self._directory} "
+                f"({e.message.splitlines()[0]}). Make room, or choose another "
+                "--logdir."
+            ) from e
         manifest = {"iteration": iteration, "sha256": _checksums(scratch)}
         write_atomically(scratch / _MANIFEST, json.dumps(manifest, indent=2))
         target = self._path(iteration)
@@ -136,9 +144,12 @@ class Checkpoints:
         """What is wrong with a checkpoint's files, or None."""
         path = self._path(iteration)
         try:
-            recorded = json.loads((path / _MANIFEST).read_text())["sha256"]
+            manifest = json.loads((path / _MANIFEST).read_text())
+            recorded = dict(manifest["sha256"])
         except (OSError, ValueError, KeyError, TypeError):
             return f"no readable {_MANIFEST}"
+        if manifest.get("iteration") != iteration:
+            return f"{_MANIFEST} is of iteration {manifest.get('iteration')}"
         found = _checksums(path)
         for name in recorded:
             if found.get(name) != recorded[name]:

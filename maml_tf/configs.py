@@ -5,9 +5,11 @@ Names are the paper's; `run_experiment.py` maps the original's flags to them.
 
 import dataclasses
 import math
+from typing import Any
 
 from maml_tf.errors import ConfigError
-from maml_tf.models import NORMS
+
+NORMS = ("batch_norm", "layer_norm", None)
 
 # Fields that say how long to train: a run may be continued with larger ones.
 ITERATIONS = ("pretrain_iterations", "metatrain_iterations")
@@ -55,9 +57,9 @@ class SinusoidConfig:
             ("seed", 0),
         ):
             value = getattr(self, name)
-            if value < minimum:
+            if not minimum <= value < 2**31:
                 raise ConfigError(
-                    f"{name} must be at least {minimum}. "
+                    f"{name} must be at least {minimum} and below 2**31. "
                     f"Received: {name}={value}"
                 )
         for name in ("beta", "alpha"):
@@ -102,6 +104,15 @@ class SinusoidConfig:
         if self.baseline == "oracle":
             return "oracle" if trained == "pretrained" else f"oracle.{trained}"
         return trained
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What training depends on, but for its length."""
+        unused = set(ITERATIONS)
+        if not self.metatrain_iterations:
+            unused |= {"alpha", "num_steps"}
+        fields = dataclasses.asdict(self).items()
+        return {name: value for name, value in fields if name not in unused}
 
     @property
     def run_name(self) -> str:

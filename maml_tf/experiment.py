@@ -10,7 +10,7 @@ from maml_tf.configs import SinusoidConfig
 from maml_tf.losses import mean_squared_error
 from maml_tf.maml import LossFn, joint_gradient, task_meta_gradient
 from maml_tf.models import dense_net
-from maml_tf.normalization import adapts_by_default
+from maml_tf.normalization import which_adapt
 from maml_tf.sinusoid import Sinusoids
 from maml_tf.training import Phase
 
@@ -43,9 +43,7 @@ class Experiment:
             config.norm,
             config.seed,
         )
-        return cls(
-            config, model, mean_squared_error(model), adapts_by_default(model)
-        )
+        return cls(config, model, mean_squared_error(model), which_adapt(model))
 
     @property
     def variables(self) -> list[tf.Variable]:
@@ -54,7 +52,22 @@ class Experiment:
 
     def tasks(self, split: str, num_shots: int | None = None) -> Sinusoids:
         """The stream of tasks of a split."""
-        return _tasks(self.config, split, num_shots or self.config.num_shots)
+        return _tasks(
+            self.config,
+            split,
+            self.config.num_shots if num_shots is None else num_shots,
+        )
+
+    def state(self, phases: list[Phase]) -> dict[str, list[tf.Variable]]:
+        """All that training changes, by name, for checkpoints."""
+        joint, meta = (
+            [v.value for v in phase.optimizer.variables] for phase in phases
+        )
+        return {
+            "weights": self.variables,
+            "joint_optimizer": joint,
+            "meta_optimizer": meta,
+        }
 
     def phases(self) -> list[Phase]:
         """Joint training, then meta-training, each with Adam of its own."""

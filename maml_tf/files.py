@@ -3,12 +3,14 @@
 import os
 import pathlib
 
+SCRATCH_SUFFIX = ".writing"  # of what a crash may leave behind
+
 
 def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
     """Replaces a file's content; a crash leaves the old or the new, whole."""
     if isinstance(content, str):
         content = content.encode()
-    scratch = path.with_name(f".{path.name}.writing")
+    scratch = path.with_name(f".{path.name}{SCRATCH_SUFFIX}")
     with open(scratch, "wb") as file:
         file.write(content)
         file.flush()

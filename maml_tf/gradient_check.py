@@ -8,18 +8,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.losses import supervised
+from maml_tf.losses import Batch, predict
 from maml_tf.maml import (
     LossFn,
     MetaGradient,
     Params,
     Task,
+    joint_gradient,
     task_meta_gradient,
 )
 from maml_tf.normalization import (
     EXACT_LAYERS,
-    adapts_by_default,
     all_layers,
+    which_adapt,
 )
 
 TOLERANCE = 1e-4
@@ -114,9 +115,15 @@ def check_meta_gradient(
     """
     if not model.trainable_variables:
         raise ValueError(f"{model.name} has no trainable variables.")
-    adapts = adapts_by_default(model) if adapts is None else adapts
+    adapts = which_adapt(model) if adapts is None else adapts
     twin = float64_copy(model)
-    twin_loss = supervised(twin, _in_float64(loss))
+    loss = _in_float64(loss)
+
+    def twin_loss(theta: Params, batch: Batch) -> tf.Tensor:
+        # Not `losses.supervised`, which would mend the twin's normalization.
+        outputs = predict(twin, theta, batch.inputs)
+        return tf.reduce_mean(loss(batch.targets, outputs))
+
     theta = [tf.cast(v, tf.float64) for v in twin.trainable_variables]
     task = tf.nest.map_structure(_to_float64, task)
 
@@ -288,7 +295,9 @@ def _obstacles(
         for layer in all_layers(model)
         if type(layer) in EXACT_LAYERS
     ]
-    graph = _compiled(lambda theta: loss(theta, task.support), theta).graph
+    graph = _compiled(
+        lambda theta: joint_gradient(loss, theta, task).gradient, theta
+    ).graph
     definition = graph.as_graph_def()
     nodes = [*definition.node]
     for function in definition.library.function:

@@ -1,4 +1,8 @@
-"""Losses of the paper as functions of (theta, batch): equations 2 and 3."""
+"""Losses of the paper as functions of (theta, batch): equations 2 and 3.
+
+Making a loss of a model exchanges Keras' normalization layers in it for exact
+ones (normalization.py), so that no meta-gradient goes through theirs.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from maml_tf.maml import LossFn, Params
+from maml_tf.normalization import use_exact_normalization
 
 
 class Batch(NamedTuple):
@@ -29,7 +34,9 @@ def predict(
 
     Does what `model.stateless_call` does, and also lets `training` reach the
     layers of a subclassed model whose `call` does not take it. Nothing is
-    assigned: what layers would update (moving statistics) is dropped.
+    assigned: what layers would update is dropped. That is moving statistics,
+    and the state of random generators: a dropout layer uses the same mask at
+    every call. Regularization losses of layers are not part of any loss here.
 
     Args:
         model: a built Keras model.
@@ -51,6 +58,7 @@ def mean_squared_error(model: keras.Model) -> LossFn:
 
     The batch is a `Batch` whose targets have the shape of the outputs.
     """
+    use_exact_normalization(model)
 
     def loss(theta: Params, batch: Batch) -> tf.Tensor:
         outputs = predict(model, theta, batch.inputs)
@@ -70,6 +78,7 @@ def supervised(
         model: the network.
         loss: gives a scalar or one value for each example.
     """
+    use_exact_normalization(model)
 
     def averaged(theta: Params, batch: Batch) -> tf.Tensor:
         outputs = predict(model, theta, batch.inputs)
@@ -94,6 +103,7 @@ def cross_entropy(model: keras.Model, num_shots: int) -> LossFn:
         model: the network.
         num_shots: K, support examples of each class.
     """
+    use_exact_normalization(model)
 
     def loss(theta: Params, batch: Batch) -> tf.Tensor:
         logits = predict(model, theta, batch.inputs)

@@ -75,26 +75,32 @@ class MetaStep:
         self._compile()
         self._called = False
 
-    def __call__(
-        self, tasks: Task, num_steps: int = 1
-    ) -> dict[str, np.ndarray]:
-        """Takes `num_steps` meta-steps, one for each batch of tasks.
+    def __call__(self, tasks: Task, count: int = 1) -> dict[str, np.ndarray]:
+        """Takes `count` meta-steps, one for each batch of tasks.
 
         Args:
             tasks: [steps_per_call, meta_batch_size, ...]; batches after the
-                first `num_steps` are not used.
-            num_steps: at most `steps_per_call`.
+                first `count` are not used.
+            count: at least 1 and at most `steps_per_call`.
 
         Returns:
-            Mean losses by name, [num_steps] each, in the order of the steps.
+            Mean losses by name, [count] each, in the order of the steps.
+
+        Raises:
+            ValueError: if `count` is out of range.
         """
-        arguments = tasks, tf.constant(num_steps)
+        if not 1 <= count <= self.steps_per_call:
+            raise ValueError(
+                f"count must be between 1 and {self.steps_per_call}. "
+                f"Received: count={count}"
+            )
+        arguments = tasks, tf.constant(count)
         if self._called:
             losses = self._steps(*arguments)
         else:
             losses = self._first_call(*arguments)
             self._called = True
-        return {name: x.numpy()[:num_steps] for name, x in losses.items()}
+        return {name: x.numpy()[:count] for name, x in losses.items()}
 
     @property
     def num_traces(self) -> int:
@@ -126,7 +132,7 @@ class MetaStep:
         self._optimizer.apply(result.gradient, self._variables)
         return result.losses
 
-    def _many_steps(self, tasks: Task, num_steps) -> dict[str, tf.Tensor]:
+    def _many_steps(self, tasks: Task, count) -> dict[str, tf.Tensor]:
         histories = {
             name: tf.TensorArray(spec.dtype, self.steps_per_call)
             for name, spec in self._loss_specs.items()
@@ -140,6 +146,6 @@ class MetaStep:
             }
 
         _, histories = tf.while_loop(
-            lambda i, _: i < num_steps, body, (tf.constant(0), histories)
+            lambda i, _: i < count, body, (tf.constant(0), histories)
         )
         return {name: history.stack() for name, history in histories.items()}

@@ -9,8 +9,6 @@ import keras
 
 from maml_tf.normalization import BatchNormalization, GroupNormalization
 
-NORMS = ("batch_norm", "layer_norm", None)
-
 
 def normalization_layer(norm: str | None) -> list[keras.layers.Layer]:
     """The original's normalization before each ReLU, as a list of layers.
@@ -23,13 +21,16 @@ def normalization_layer(norm: str | None) -> list[keras.layers.Layer]:
     Raises:
         ValueError: if `norm` is none of them.
     """
-    if norm not in NORMS:
-        raise ValueError(f"norm must be one of {NORMS}. Received: norm={norm}")
     if norm is None:
         return []
     if norm == "batch_norm":
         return [BatchNormalization(scale=False, epsilon=1e-3)]
-    return [GroupNormalization(groups=1, epsilon=1e-12)]
+    if norm == "layer_norm":
+        return [GroupNormalization(groups=1, epsilon=1e-12)]
+    raise ValueError(
+        "norm must be one of 'batch_norm', 'layer_norm' and None. "
+        f"Received: norm={norm!r}"
+    )
 
 
 def dense_net(

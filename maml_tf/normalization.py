@@ -9,6 +9,8 @@ through these layers is wrong (see docs/normalization.md). The layers below
 write the variance out and differ in nothing else.
 """
 
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 from absl import logging
@@ -32,10 +34,14 @@ def moments(
 
 @keras.saving.register_keras_serializable(package="maml_tf")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Keras' layer, twice differentiable (masked inputs are so in Keras)."""
+    """Keras' layer, twice differentiable.
+
+    Left to Keras are masked inputs, which it treats exactly, and statistics
+    synchronized over replicas.
+    """
 
     def _moments(self, inputs, mask):
-        if mask is not None:
+        if mask is not None or self.synchronized:
             return super()._moments(inputs, mask)
         return moments(inputs, self._reduction_axes)
 
@@ -130,19 +136,27 @@ def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
     return list(model._flatten_layers(include_self=True, recursive=True))
 
 
-def adapts_by_default(model: keras.Model) -> list[bool]:
-    """The paper's choice of what adapts: all but normalization parameters.
+def which_adapt(
+    model: keras.Model,
+    predicate: Callable[[keras.Variable], bool] | None = None,
+) -> list[bool]:
+    """Which of `model.trainable_variables` the inner updates change.
 
-    The original keeps the offsets (and scales) of its normalization layers
-    out of the inner update; they are meta-learned only.
+    Args:
+        model: the network.
+        predicate: says it of a variable. None takes the paper's choice: all
+            but the offsets and scales of normalization layers, which the
+            original keeps out of the inner update and meta-learns only.
 
     Returns:
-        For each of `model.trainable_variables` whether it adapts.
+        One bool for each trainable variable.
     """
-    kept = {
-        id(variable)
-        for layer in all_layers(model)
-        if isinstance(layer, NORMALIZATION_LAYERS)
-        for variable in layer.trainable_variables
-    }
-    return [id(v) not in kept for v in model.trainable_variables]
+    if predicate is None:
+        kept = {
+            id(variable)
+            for layer in all_layers(model)
+            if isinstance(layer, NORMALIZATION_LAYERS)
+            for variable in layer.trainable_variables
+        }
+        return [id(v) not in kept for v in model.trainable_variables]
+    return [bool(predicate(v)) for v in model.trainable_variables]

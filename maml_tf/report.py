@@ -1,5 +1,6 @@
 """Networks beside each other and beside the paper: table and figures."""
 
+import json
 import pathlib
 
 from rich import box
@@ -14,7 +15,7 @@ from maml_tf.figures import (
 )
 from maml_tf.files import write_atomically
 from maml_tf.paper import SINUSOID_MSE
-from maml_tf.runs import Evaluation, Results
+from maml_tf.runs import Evaluation, Results, as_json
 
 UPDATES_IN_TABLE = (0, 1, 5, 10)
 PAPER_ROW = "  paper"
@@ -31,14 +32,19 @@ def report(
     """Prints the table, and writes table and figures.
 
     The files of several networks are called comparison..., those of a single
-    one report..., so that neither replaces the other.
+    one report..., so that neither replaces the other. comparison.json has
+    all numbers of all networks.
 
     Args:
         directory: takes the files.
         networks: in the order of the table's rows; the same shots each.
         console: to print on.
     """
-    name = "comparison" if len(networks) > 1 else "report"
+    name = f"report{networks[0].tag}"
+    if len(networks) > 1:
+        name = f"comparison{networks[0].tag}"
+        content = json.dumps([as_json(r) for r in networks], indent=2)
+        write_atomically(directory / f"{name}.json", content)
     rows = table_rows(networks)
     notes = table_notes(networks)
     _print(rows, notes, console)
@@ -100,8 +106,8 @@ def table_notes(networks: list[Results]) -> list[str]:
         for u in UPDATES_IN_TABLE
     ):
         notes.append(
-            "[n] n tasks diverged and are left out of the mean; the median in "
-            "results.json counts them."
+            "[n] n tasks diverged and are left out of the mean; the median, "
+            "in the .json files, counts them."
         )
     notes += [
         f"{network_label(results.name)}: stopped early, at iteration "

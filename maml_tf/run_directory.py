@@ -7,17 +7,20 @@ tensorboard/     the same for TensorBoard
 results.json ... what evaluation found, tables and figures
 """
 
+import contextlib
 import dataclasses
+import fcntl
 import importlib.metadata
 import json
 import os
 import pathlib
 import platform
+from collections.abc import Iterator
 from typing import Any
 
-from maml_tf.configs import ITERATIONS, SinusoidConfig
+from maml_tf.configs import SinusoidConfig
 from maml_tf.errors import ConfigError, RunDirectoryError
-from maml_tf.files import write_atomically
+from maml_tf.files import SCRATCH_SUFFIX, write_atomically
 
 FORMAT = 1
 
@@ -55,21 +58,19 @@ class RunDirectory:
                 another run.
         """
         path = logdir / config.run_name
-        if path.exists() and not resume:
-            _move_aside(path)
+        if path.is_dir() and not resume:
+            with cls(path, config).locked():
+                _move_aside(path)
         if (path / "config.json").exists():
             found = cls.open(path).config
-            for field in dataclasses.fields(config):
-                if field.name in ITERATIONS:
-                    continue
-                asked = getattr(config, field.name)
-                there = getattr(found, field.name)
+            for name, asked in config.identity.items():
+                there = getattr(found, name)
                 if asked != there:
                     raise RunDirectoryError(
-                        f"{path} holds a run with {field.name}={there}, not "
+                        f"{path} holds a run with {name}={there}, not "
                         f"{asked}. Choose another --logdir."
                     )
-        elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+        elif path.exists() and _holds_something(path):
             raise RunDirectoryError(
                 f"{path} exists and is not a run directory: it has no "
                 "config.json. Choose another --logdir."
@@ -78,6 +79,23 @@ class RunDirectory:
         if not (path / "config.json").exists():
             run.write_config()
         return run
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps a second process from training in the same directory.
+
+        Raises:
+            RunDirectoryError: if there is one.
+        """
+        with open(self.path / "lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as e:
+                raise RunDirectoryError(
+                    f"Another process is training in {self.path}. Wait for "
+                    "it, or choose another --logdir."
+                ) from e
+            yield
 
     def write_config(self) -> None:
         """Writes the settings, with the versions that train by them.
@@ -141,6 +159,16 @@ def versions() -> dict[str, Any]:
     """Versions of Python and of the packages that decide the numbers."""
     packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return {"python": platform.python_version(), **packages}
+
+
+def _holds_something(path: pathlib.Path) -> bool:
+    """Whether there is more than a kill at the very beginning can leave."""
+    if not path.is_dir():
+        return True
+    return any(
+        p.name != "lock" and not p.name.endswith(SCRATCH_SUFFIX)
+        for p in path.iterdir()
+    )
 
 
 def _move_aside(path: pathlib.Path) -> None:

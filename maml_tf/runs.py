@@ -1,13 +1,11 @@
 """Training and evaluating a run in its directory."""
 
-import contextlib
 import dataclasses
-import fcntl
 import io
 import json
 import pathlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -67,6 +65,8 @@ class Results:
         iteration: iterations that it was trained for.
         evaluations: one for each number of shots.
         split: `validation` or `test`.
+        tag: what was asked for other than the standard evaluation; names of
+            files end in it.
     """
 
     name: str
@@ -74,6 +74,7 @@ class Results:
     iteration: int
     evaluations: list[Evaluation]
     split: str
+    tag: str = ""
 
     @property
     def complete(self) -> bool:
@@ -83,53 +84,57 @@ class Results:
         return next(e for e in self.evaluations if e.num_shots == num_shots)
 
 
-def train_run(
-    logdir: pathlib.Path,
-    config: SinusoidConfig,
-    resume: bool,
-    log: bool,
-    console: Console,
+def open_run(
+    logdir: pathlib.Path, config: SinusoidConfig, resume: bool
 ) -> RunDirectory:
-    """Trains a run to its last iteration, from wherever it stands.
+    """Makes or finds a run's directory, and sees that it can be trained.
 
     Args:
         logdir: the directory of all runs.
         config: the settings.
-        resume: go on from the newest checkpoint, rather than anew.
+        resume: go on with a run that is there, rather than begin anew.
+
+    Raises:
+        RunDirectoryError: if it cannot.
+    """
+    run = RunDirectory.for_training(logdir, config, resume)
+    done = max(Checkpoints(run.checkpoints, {}).iterations(), default=0)
+    if done > config.num_iterations:
+        raise RunDirectoryError(
+            f"{run.path} was already trained for {done} iterations, more than "
+            f"the {config.num_iterations} asked for. Evaluate it "
+            "(--train=False), or choose another --logdir or --resume=False."
+        )
+    return run
+
+
+def train_run(run: RunDirectory, log: bool, console: Console) -> None:
+    """Trains a run to its last iteration, from wherever it stands.
+
+    Args:
+        run: the run.
         log: write TensorBoard events.
         console: for progress.
 
     Raises:
         ExperimentError: if it cannot be trained.
     """
-    run = RunDirectory.for_training(logdir, config, resume)
+    config = run.config
     settings = ", ".join(
         f"{name} {value}" for name, value in dataclasses.asdict(config).items()
     )
     console.print(f"{config.method}: {settings}", highlight=False)
-    with _locked(run):
+    with run.locked():
         experiment = Experiment.build(config)
         phases = experiment.phases()
-        state = {"weights": experiment.variables}
-        for name, phase in zip(("joint", "meta"), phases, strict=True):
-            state[f"{name}_optimizer"] = [
-                v.value for v in phase.optimizer.variables
-            ]
-        checkpoints = Checkpoints(run.checkpoints, state)
+        checkpoints = Checkpoints(run.checkpoints, experiment.state(phases))
         start = checkpoints.restore_latest() or 0
         total = config.num_iterations
-        if start > total:
-            raise RunDirectoryError(
-                f"{run.path} was already trained for {start} iterations, "
-                f"more than the {total} asked for. Evaluate it "
-                "(--train=False), or choose another --logdir or "
-                "--resume=False."
-            )
         if start == total:
             console.print(
                 f"{config.method}: {total} iterations were done before."
             )
-            return run
+            return
         run.write_config()
         if start:
             console.print(f"{config.method}: going on from iteration {start}.")
@@ -152,23 +157,24 @@ def train_run(
             f"{config.method}: trained {total - start} iterations in "
             f"{time.monotonic() - began:.1f} s."
         )
-    return run
 
 
 def evaluate_run(
     run: RunDirectory,
     iteration: int | None = None,
     split: str = "test",
-    shots: Sequence[int] = EVALUATION_SHOTS,
+    shots: Sequence[int] | None = None,
     alpha: float | None = None,
 ) -> Results:
     """Evaluates a run from its directory alone, and writes the results there.
+
+    Files of anything but the standard evaluation have names of their own.
 
     Args:
         run: the run.
         iteration: the checkpoint; None takes the newest.
         split: `validation` or `test`.
-        shots: numbers of points K.
+        shots: numbers of points K; None takes `EVALUATION_SHOTS`.
         alpha: the step size. None takes that of meta-training; searches it
             on the validation tasks for a network that was not meta-trained;
             and leaves the oracle, which knows the task, as it is.
@@ -177,6 +183,7 @@ def evaluate_run(
         RunDirectoryError: if there is no such checkpoint, or it is damaged.
     """
     experiment = Experiment.build(run.config)
+    tag = _tag(iteration, split, shots, alpha)
     checkpoints = Checkpoints(
         run.checkpoints, {"weights": experiment.variables}
     )
@@ -193,8 +200,20 @@ def evaluate_run(
     results = evaluate_network(
         run.config.method, experiment, iteration, split, shots, alpha
     )
+    results = dataclasses.replace(results, tag=tag)
     write_results(run.path, results)
     return results
+
+
+def _tag(iteration, split, shots, alpha) -> str:
+    parts = [] if split == "test" else [split]
+    if shots is not None:
+        parts.append("ubs" + "-".join(map(str, shots)))
+    if alpha is not None:
+        parts.append(f"stepsize{alpha}")
+    if iteration is not None:
+        parts.append(f"iteration{iteration}")
+    return "".join(f"_{part}" for part in parts)
 
 
 def evaluate_network(
@@ -202,7 +221,7 @@ def evaluate_network(
     experiment: Experiment,
     iteration: int,
     split: str = "test",
-    shots: Sequence[int] = EVALUATION_SHOTS,
+    shots: Sequence[int] | None = None,
     alpha: float | None = None,
 ) -> Results:
     """Evaluates the weights that an experiment's network holds now.
@@ -230,7 +249,11 @@ def evaluate_network(
         return Evaluation(num_shots, step_size, alpha is None, losses)
 
     return Results(
-        name, experiment, iteration, [evaluate(k) for k in shots], split
+        name,
+        experiment,
+        iteration,
+        [evaluate(k) for k in shots or EVALUATION_SHOTS],
+        split,
     )
 
 
@@ -252,6 +275,8 @@ def write_results(directory: pathlib.Path, results: Results) -> None:
             f"{results.split}_ubs{evaluation.num_shots}"
             f"_stepsize{evaluation.alpha}"
         )
+        if "iteration" in results.tag:
+            stem += f"_iteration{results.iteration}"
         summaries = evaluation.summaries
         rows = [
             [f"update{s.update}" for s in summaries],
@@ -267,11 +292,14 @@ def write_results(directory: pathlib.Path, results: Results) -> None:
         np.save(content, evaluation.losses)
         write_atomically(directory / f"{stem}.npy", content.getvalue())
     write_atomically(
-        directory / "results.json", json.dumps(_as_json(results), indent=2)
+        directory / f"results{results.tag}.json",
+        json.dumps(as_json(results), indent=2),
     )
 
 
-def _as_json(results: Results) -> dict[str, Any]:
+def as_json(results: Results) -> dict[str, Any]:
+    """Results without the losses of single tasks; None for what is infinite."""
+
     def numbers(summary: Summary) -> dict[str, Any]:
         return {
             name: value if np.isfinite(value) else None
@@ -301,17 +329,3 @@ def _as_json(results: Results) -> dict[str, Any]:
         "config": dataclasses.asdict(results.experiment.config),
         "versions": versions(),
     }
-
-
-@contextlib.contextmanager
-def _locked(run: RunDirectory) -> Iterator[None]:
-    """Keeps a second process from training in the same directory."""
-    with open(run.path / "lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as e:
-            raise RunDirectoryError(
-                f"Another process is training in {run.path}. Wait for it, or "
-                "choose another --logdir."
-            ) from e
-        yield

@@ -90,9 +90,10 @@ class TrainingLog:
                     tf.summary.scalar(f"loss/{name}", mean)
         return means
 
-    def close(self) -> None:
+    def flush(self) -> None:
+        """Brings the events of the rows so far to the disk."""
         if self._writer:
-            self._writer.close()
+            self._writer.flush()
 
 
 def train(
@@ -141,22 +142,22 @@ def train(
         )
         while iteration < end:
             row_due = (iteration // LOG_EVERY + 1) * LOG_EVERY
-            num_steps = min(step.steps_per_call, min(row_due, end) - iteration)
+            count = min(step.steps_per_call, min(row_due, end) - iteration)
             losses = step(
                 _meta_batches(
                     stream, iteration, step.steps_per_call, meta_batch_size
                 ),
-                num_steps,
+                count,
             )
             _check_finite(losses, iteration)
             log.add(losses)
-            iteration += num_steps
+            iteration += count
             if iteration in (row_due, last):
                 latest = log.write_row(iteration)
             if iteration % CHECKPOINT_EVERY == 0 or iteration == last:
+                log.flush()  # rows before a checkpoint are not written again
                 checkpoints.save(iteration)
             on_progress(iteration, latest)
-    log.close()
 
 
 def _meta_batches(
@@ -176,6 +177,6 @@ def _check_finite(losses: dict[str, np.ndarray], iteration: int) -> None:
         values = ", ".join(f"{name} {x[first]}" for name, x in losses.items())
         raise TrainingDivergedError(
             f"The loss is not finite at iteration {iteration + first + 1} "
-            f"({values}). The last checkpoint before it stays. Lower "
-            "--update_lr or --meta_lr."
+            f"({values}). The last checkpoint before it stays. Lower the "
+            "step sizes (--update_lr, --meta_lr)."
         )

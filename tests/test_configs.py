@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from maml_tf.configs import SinusoidConfig
+from maml_tf.configs import ITERATIONS, SinusoidConfig
 from maml_tf.errors import ConfigError
 
 
@@ -81,11 +81,19 @@ def test_runs_that_differ_have_different_directories():
         "seed": 1,
     }
     fields = {f.name for f in dataclasses.fields(base)}
+    assert base.identity.keys() == fields - set(ITERATIONS)
     assert fields - set(changes) == {"metatrain_iterations"}
     names = {
         dataclasses.replace(base, **{k: v}).run_name for k, v in changes.items()
     }
     assert len(names | {base.run_name}) == len(changes) + 1
+
+
+def test_runs_without_meta_training_do_not_depend_on_the_inner_loop():
+    joint = SinusoidConfig(pretrain_iterations=1, metatrain_iterations=0)
+    other = dataclasses.replace(joint, alpha=0.5, num_steps=3)
+    assert joint.identity == other.identity
+    assert joint.run_name == other.run_name
 
 
 def test_a_longer_run_goes_on_in_the_same_directory():

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from maml_tf.losses import Batch, cross_entropy, mean_squared_error, supervised
+from maml_tf.normalization import BatchNormalization
 
 
 @pytest.fixture
@@ -56,3 +57,11 @@ def test_parameters_that_do_not_fit_are_refused(linear):
     model, _ = linear
     with pytest.raises(ValueError, match="longer|shorter"):
         mean_squared_error(model)([], Batch(np.ones((1, 2)), np.ones((1, 3))))
+
+
+def test_making_a_loss_makes_normalization_exact():
+    model = keras.Sequential(
+        [keras.Input((2,)), keras.layers.BatchNormalization()]
+    )
+    mean_squared_error(model)
+    assert type(model.layers[0]) is BatchNormalization

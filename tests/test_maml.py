@@ -21,7 +21,7 @@ from maml_tf.normalization import (
     BatchNormalization,
     GroupNormalization,
     LayerNormalization,
-    adapts_by_default,
+    which_adapt,
 )
 from maml_tf.task_loops import TASK_LOOPS
 
@@ -201,7 +201,7 @@ def in_float64(build):
 )
 def test_meta_gradient_matches_finite_differences(float64, build, num_steps):
     model, loss, task, theta = in_float64(build)
-    alpha, adapts = 0.05, adapts_by_default(model)
+    alpha, adapts = 0.05, which_adapt(model)
     compute = tf.function(
         lambda theta: task_meta_gradient(
             loss, theta, task, alpha, num_steps, adapts=adapts
@@ -253,7 +253,7 @@ def test_batch_norm_makes_the_meta_gradient_of_biases_before_it_zero(float64):
     )
     theta = [tf.convert_to_tensor(v) for v in model.trainable_variables]
     gradient = task_meta_gradient(
-        loss, theta, Task(batch, batch), 0.4, 1, adapts=adapts_by_default(model)
+        loss, theta, Task(batch, batch), 0.4, 1, adapts=which_adapt(model)
     ).gradient
     biases = [g for g in gradient[:-2] if g.shape.rank == 1][::2]
     assert len(biases) == 4

@@ -10,9 +10,9 @@ from maml_tf.losses import predict
 from maml_tf.models import conv_net
 from maml_tf.normalization import (
     EXACT_LAYERS,
-    adapts_by_default,
     moments,
     use_exact_normalization,
+    which_adapt,
 )
 
 SETTINGS = {
@@ -161,10 +161,17 @@ def test_training_reaches_layers_of_a_model_whose_call_does_not_take_it():
     )
 
 
+def test_a_predicate_says_what_adapts():
+    model = conv_net((28, 28, 1), 5)
+    head = model.layers[-1].trainable_variables
+    adapts = which_adapt(model, lambda v: any(v is w for w in head))
+    assert adapts == [False] * 12 + [True, True]
+
+
 def test_normalization_parameters_do_not_adapt_by_default():
     model = conv_net((28, 28, 1), 5)
     kinds = [v.name for v in model.trainable_variables]
-    adapts = adapts_by_default(model)
+    adapts = which_adapt(model)
     assert [k for k, a in zip(kinds, adapts, strict=True) if not a] == [
         "beta"
     ] * 4

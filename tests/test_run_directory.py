@@ -97,6 +97,24 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path):
     assert [p.name for p in path.iterdir()] == ["thesis.tex"]
 
 
+def test_a_kill_at_the_very_beginning_leaves_nothing_in_the_way(tmp_path):
+    path = tmp_path / CONFIG.run_name
+    path.mkdir()
+    (path / ".config.json.writing").write_text("{")
+    (path / "lock").write_text("")
+    RunDirectory.for_training(tmp_path, CONFIG, resume=True)
+    assert RunDirectory.open(path).config == CONFIG
+
+
+def test_a_run_that_is_training_is_not_moved_aside(run, tmp_path):
+    with (
+        run.locked(),
+        pytest.raises(RunDirectoryError, match="Another process is training"),
+    ):
+        RunDirectory.for_training(tmp_path, CONFIG, resume=False)
+    assert RunDirectory.open(run.path) == run
+
+
 def test_a_logdir_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunDirectoryError, match="Cannot write to"):

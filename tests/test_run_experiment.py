@@ -38,13 +38,18 @@ ORIGINAL_COMMANDS = {
 }
 
 
-def command(*arguments):
-    """Runs the command line in this process, with flags as if new."""
+def parse(*arguments):
+    """Sets the flags as if they were new; returns what is left over."""
     flags = run_experiment.FLAGS
     flags.unparse_flags()
     for name in flags:
         flags[name].unparse()
-    run_experiment.main(flags(["run_experiment.py", *arguments]))
+    return flags(["run_experiment.py", *arguments])
+
+
+def command(*arguments):
+    """Runs the command line in this process."""
+    run_experiment.main(parse(*arguments))
 
 
 def start(*arguments):
@@ -61,7 +66,7 @@ def start(*arguments):
 def trained(tmp_path_factory):
     """A short MAML run with its baselines, as the first command makes it."""
     logdir = tmp_path_factory.mktemp("logs")
-    command(f"--logdir={logdir}", "--metatrain_iterations=150")
+    command(f"--logdir={logdir}", "--metatrain_iterations=2000")
     return logdir
 
 
@@ -80,6 +85,7 @@ def test_the_first_command_leaves_everything_behind(trained):
         "tensorboard",
         "results.json",
         "comparison.md",
+        "comparison.json",
         "comparison_mse_by_updates.png",
         "comparison_fits_K5.png",
         "comparison_fits_K10.png",
@@ -98,6 +104,18 @@ def test_the_first_command_leaves_everything_behind(trained):
         assert png.read_bytes().startswith(b"\x89PNG")
 
 
+def test_meta_training_learns_to_adapt(trained):
+    networks = {
+        r["name"]: r["evaluations"][1]["updates"]  # K = 10
+        for r in json.loads((trained / MAML / "comparison.json").read_text())
+    }
+    assert set(networks) == {"maml", "pretrained", "oracle", "random"}
+    error = {name: updates[1]["mean"] for name, updates in networks.items()}
+    assert error["oracle"] < error["maml"] < 1.2
+    assert error["maml"] < 0.5 * error["pretrained"]
+    assert error["pretrained"] < 3.0 < 4.0 < error["random"]
+
+
 def test_the_csv_is_like_the_originals(trained):
     path = trained / MAML / "test_ubs5_stepsize0.01.csv"
     with open(path, newline="") as file:
@@ -113,10 +131,10 @@ def test_the_csv_is_like_the_originals(trained):
 
 def test_a_second_time_nothing_is_trained_again(logdir, capsys):
     before = (logdir / MAML / "results.json").read_text()
-    command(f"--logdir={logdir}", "--metatrain_iterations=150")
+    command(f"--logdir={logdir}", "--metatrain_iterations=2000")
     output = " ".join(capsys.readouterr().out.split())
-    assert "150 iterations were done before" in output
-    assert "metatrain_iterations 150, meta_batch_size 25, beta 0.001" in output
+    assert "2000 iterations were done before" in output
+    assert "metatrain_iterations 2000, meta_batch_size 25, beta 0.001" in output
     assert (logdir / MAML / "results.json").read_text() == before
 
 
@@ -139,11 +157,7 @@ def test_commands_of_the_originals_readme_run_and_do_not_collide(
 
 @pytest.mark.parametrize("method", ORIGINAL_COMMANDS)
 def test_commands_of_the_original_ask_for_the_papers_settings(method):
-    flags = run_experiment.FLAGS
-    flags.unparse_flags()
-    for name in flags:
-        flags[name].unparse()
-    flags(["run_experiment.py", *ORIGINAL_COMMANDS[method].split()])
+    parse(*ORIGINAL_COMMANDS[method].split())
     config = run_experiment.config_from_flags()
     assert config.method == method
     assert config.num_iterations == 70_000
@@ -160,12 +174,17 @@ def test_evaluation_with_another_k_and_step_size(logdir):
         "--train_update_lr=0.01",
         "--test_set=False",
     )
-    results = json.loads((logdir / MAML / "results.json").read_text())
+    standard = (logdir / MAML / "results.json").read_text()
+    assert json.loads(standard)["split"] == "test"
+    name = "results_validation_ubs7_stepsize0.02.json"
+    results = json.loads((logdir / MAML / name).read_text())
     (evaluation,) = results["evaluations"]
     assert (evaluation["num_shots"], evaluation["alpha"]) == (7, 0.02)
     assert results["split"] == "validation"
     assert (logdir / MAML / "validation_ubs7_stepsize0.02.csv").exists()
-    table = (logdir / MAML / "report.md").read_text()
+    table = (
+        logdir / MAML / "report_validation_ubs7_stepsize0.02.md"
+    ).read_text()
     assert "| MAML | 7 | 0.02 |" in table
     assert "pretrained" not in table
 
@@ -182,10 +201,35 @@ def test_evaluation_needs_the_run_directory_alone(logdir, tmp_path):
 
 def test_a_run_can_be_made_longer(logdir):
     command(
-        f"--logdir={logdir}", "--metatrain_iterations=200", "--compare=False"
+        f"--logdir={logdir}", "--metatrain_iterations=2100", "--compare=False"
     )
     results = json.loads((logdir / MAML / "results.json").read_text())
-    assert results["iteration"] == 200
+    assert results["iteration"] == 2100
+
+
+def test_the_baselines_serve_runs_of_other_settings(logdir):
+    command(
+        f"--logdir={logdir}", "--metatrain_iterations=2000", "--num_updates=2"
+    )
+    methods = [path.name.split(".")[1] for path in logdir.iterdir()]
+    assert sorted(methods) == ["maml", "maml", "oracle", "pretrained"]
+
+
+def test_a_baseline_that_did_more_is_found_before_anything_is_trained(logdir):
+    with pytest.raises(SystemExit, match="pretrained.*trained for 2000 iter"):
+        command(
+            f"--logdir={logdir}",
+            "--metatrain_iterations=100",
+            "--update_lr=0.02",
+        )
+    new = logdir / MAML.replace("updatelr0.01", "updatelr0.02")
+    assert not (new / "train.csv").exists()
+
+
+def test_the_oracle_can_be_meta_trained():
+    parse("--baseline=oracle", "--metatrain_iterations=5")
+    config = run_experiment.config_from_flags()
+    assert (config.pretrain_iterations, config.metatrain_iterations) == (0, 5)
 
 
 def test_other_objectives_and_networks_run(tmp_path):
@@ -211,11 +255,21 @@ def test_other_objectives_and_networks_run(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ("extra", "unexpected arguments: extra"),
+        ("--seed=99999999999", "--seed must be .* below"),
+        (
+            "--train=False --update_batch_size=0 --train_update_batch_size=10",
+            "--update_batch_size must be at least 1",
+        ),
+        (
+            "--train=False --update_lr=-1 --train_update_lr=0.01",
+            "--update_lr must not be negative",
+        ),
         ("--num_updates=0", "--num_updates must be at least 1"),
         ("--update_lr=-0.1", "--update_lr must be a positive number"),
         ("--meta_lr=-1", "--meta_lr must be a positive number"),
         ("--update_batch_size=0", "--update_batch_size must be at least 1"),
-        ("--norm=weight_norm", "--norm must be one of"),
+        ("--norm=weight_norm", r"--norm must be one of \('batch_norm', "),
         ("--baseline=none", "--baseline must be 'oracle' or None"),
         ("--baseline=oracle --datasource=omniglot", "does not go with"),
         ("--datasource=mnist", "--datasource must be sinusoid"),
@@ -265,7 +319,7 @@ def test_a_run_without_a_checkpoint_is_not_evaluated(logdir):
 
 def test_a_missing_iteration_is_named(logdir):
     with pytest.raises(
-        SystemExit, match=r"no checkpoint of iteration 7.*\[150\]"
+        SystemExit, match=r"no checkpoint of iteration 7.*\[1000, 2000\]"
     ):
         command(f"--logdir={logdir}", "--train=False", "--test_iter=7")
 
@@ -275,7 +329,7 @@ def test_a_run_that_did_more_is_not_cut_short(logdir):
         return {p: p.read_bytes() for p in logdir.rglob("*") if p.is_file()}
 
     before = content()
-    with pytest.raises(SystemExit, match="already trained for 150 iterations"):
+    with pytest.raises(SystemExit, match="already trained for 2000 iterations"):
         command(f"--logdir={logdir}", "--metatrain_iterations=50")
     assert content() == before
 
@@ -285,18 +339,14 @@ def test_only_one_process_trains_in_a_directory(logdir):
     with open(logdir / MAML / "lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(SystemExit, match="Another process is training"):
-            command(f"--logdir={logdir}", "--metatrain_iterations=200")
+            command(f"--logdir={logdir}", "--metatrain_iterations=2100")
 
 
 def final_state(logdir):
     """Everything that a run's end depends on, as bytes."""
     run = RunDirectory.open(logdir / MAML)
     experiment = Experiment.build(run.config)
-    state = {"weights": experiment.variables}
-    for name, phase in zip(("joint", "meta"), experiment.phases(), strict=True):
-        state[f"{name}_optimizer"] = [
-            v.value for v in phase.optimizer.variables
-        ]
+    state = experiment.state(experiment.phases())
     iteration = Checkpoints(run.checkpoints, state).restore_latest()
     values = [v.numpy().tobytes() for vs in state.values() for v in vs]
     log = (run.path / "train.csv").read_text()
@@ -340,7 +390,7 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path):
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "The same command goes on from the last checkpoint" in error
+    assert "goes on from the last checkpoint" in error
     assert "Traceback" not in error
 
 
@@ -348,7 +398,7 @@ def test_help_describes_every_flag():
     flags = run_experiment.FLAGS
     own = flags.get_flags_for_module(run_experiment.__name__)
     assert len(own) >= 24
-    assert all(flag.help for flag in own)
+    assert all(len(f.help) > 10 and "no help" not in f.help for f in own)
 
 
 def test_readme_commands_name_known_flags():
