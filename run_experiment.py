@@ -178,6 +178,13 @@ def _check_run_flags() -> None:
         for name in ("run_dir", "train_update_batch_size", "train_update_lr"):
             if FLAGS[name].present:
                 raise ConfigError(f"--{name} goes with --train=False.")
+    if FLAGS.run_dir is not None:
+        for name in set(FIELDS) - {"update_batch_size", "update_lr"}:
+            if FLAGS[name].present:
+                raise ConfigError(
+                    f"--{name} does not go with --run_dir: the settings of "
+                    "the run are stored there."
+                )
     if FLAGS.test_iter == 0 or FLAGS.test_iter < -1:
         raise ConfigError(
             "--test_iter must be an iteration, or -1 for the newest. "

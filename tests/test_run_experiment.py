@@ -283,6 +283,7 @@ def test_other_objectives_and_networks_run(tmp_path):
         ("--train=False", "is not a run directory.*holds no run|no directory"),
         ("--train=False --run_dir=nowhere", "nowhere is not a run directory"),
         ("--run_dir=somewhere", "--run_dir goes with --train=False"),
+        ("--train=False --run_dir=x --seed=1", "--seed does not go with"),
         ("--train_update_lr=0.1", "--train_update_lr goes with --train=False"),
         (
             "--train_update_batch_size=1",
