@@ -5,6 +5,7 @@ import pathlib
 
 import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
 from maml_tf.files import write_atomically
 from maml_tf.losses import predict
@@ -12,10 +13,6 @@ from maml_tf.maml import adapt
 from maml_tf.paper import SINUSOID_MSE
 from maml_tf.runs import DIVERGED_ABOVE, Results
 from maml_tf.sinusoid import INPUTS
-
-matplotlib.use("Agg")
-
-from matplotlib import pyplot as plt  # noqa: E402
 
 STYLE = {
     "figure.dpi": 150,
@@ -58,11 +55,11 @@ def plot_fits(
         tasks: indices of test tasks, one column each.
     """
     grid = np.linspace(*INPUTS, CURVE_POINTS)
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(3.6 * len(tasks), 2.7 * len(networks) + 0.5))
+        axes = figure.subplots(
             len(networks),
             len(tasks),
-            figsize=(3.6 * len(tasks), 2.7 * len(networks) + 0.5),
             sharex=True,
             sharey="col",
             squeeze=False,
@@ -137,10 +134,9 @@ def plot_learning_curves(
         networks: one curve each, with its 95 % interval as a band.
         shots: one panel for each K.
     """
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            1, len(shots), figsize=(4.1 * len(shots), 3.9), sharey=True
-        )
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.1 * len(shots), 3.9))
+        axes = figure.subplots(1, len(shots), sharey=True)
         for axis, num_shots in zip(np.atleast_1d(axes), shots, strict=True):
             for results in networks:
                 _plot_curve(axis, results, num_shots)
@@ -203,10 +199,9 @@ def _plot_curve(axis, results: Results, num_shots: int) -> None:
     )
 
 
-def _save(figure, path: pathlib.Path) -> None:
+def _save(figure: Figure, path: pathlib.Path) -> None:
     content = io.BytesIO()
     figure.savefig(content, format="png")
-    plt.close(figure)
     write_atomically(path, content.getvalue())
 
 

@@ -96,20 +96,21 @@ def trace_with_best_loop(
             f"Received: task_loop={task_loop!r}"
         )
     specs = tf.nest.map_structure(_spec, example)
-    names = list(TASK_LOOPS) if task_loop is None else [task_loop]
-    for name in names:
+
+    def trace(name: str) -> TracedLoop:
         function = tf.function(build(TASK_LOOPS[name]), autograph=False)
-        try:
-            with _quiet_tensorflow():
-                traced = function.get_concrete_function(*specs)
-        except (ValueError, TypeError, NotImplementedError, LookupError) as e:
-            if name == names[-1]:
-                raise
-            logging.debug("Task loop %s does not fit: %s", name, e)
-            continue
+        with _quiet_tensorflow():
+            traced = function.get_concrete_function(*specs)
         outputs = tf.nest.map_structure(_spec, traced.structured_outputs)
         return TracedLoop(name, function, outputs)
-    return None
+
+    *preferred, last = TASK_LOOPS if task_loop is None else [task_loop]
+    for name in preferred:
+        try:
+            return trace(name)
+        except (ValueError, TypeError, NotImplementedError, LookupError) as e:
+            logging.debug("Task loop %s does not fit: %s", name, e)
+    return trace(last)
 
 
 def _spec(x: Any) -> tf.TensorSpec:
