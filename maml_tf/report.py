@@ -97,8 +97,9 @@ def table_notes(networks: list[Results]) -> list[str]:
         f"Mean squared error on the query sets of {NUM_TASKS} "
         f"{networks[0].split} tasks, ± 95 % interval; 0 updates is the query "
         "set, too.",
-        "* step size searched on validation tasks.",
     ]
+    if any(e.alpha_searched for r in networks for e in r.evaluations):
+        notes.append("* step size searched on validation tasks.")
     if any(
         evaluation.summaries[u].diverged
         for results in networks
