@@ -4,7 +4,8 @@ import dataclasses
 
 from maml_tf.configs import SinusoidConfig
 from maml_tf.experiment import Experiment
-from maml_tf.runs import Results, evaluate_network
+from maml_tf.results import Results
+from maml_tf.runs import evaluate_network
 
 
 def baseline_configs(config: SinusoidConfig) -> list[SinusoidConfig]:

@@ -11,7 +11,7 @@ from maml_tf.files import write_atomically
 from maml_tf.losses import predict
 from maml_tf.maml import adapt
 from maml_tf.paper import SINUSOID_MSE
-from maml_tf.runs import DIVERGED_ABOVE, Results
+from maml_tf.results import DIVERGED_ABOVE, Results
 from maml_tf.sinusoid import INPUTS
 
 STYLE = {

@@ -15,7 +15,7 @@ from maml_tf.figures import (
 )
 from maml_tf.files import write_atomically
 from maml_tf.paper import SINUSOID_MSE
-from maml_tf.runs import Evaluation, Results, as_json
+from maml_tf.results import Evaluation, Results, as_json
 
 UPDATES_IN_TABLE = (0, 1, 5, 10)
 PAPER_ROW = "  paper"
