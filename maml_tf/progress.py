@@ -8,7 +8,6 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
@@ -30,9 +29,8 @@ class TrainingProgress:
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TextColumn("{task.fields[status]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
             TimeRemainingColumn(),
+            TextColumn("left"),
             console=console,
             disable=not console.is_terminal,
         )
@@ -52,7 +50,7 @@ class TrainingProgress:
         now = time.monotonic()
         rate = (iteration - self._start) / max(now - self._began, 1e-9)
         status = f"{rate:.4g} it/s" + "".join(
-            f"  {name.replace('_', '-')} {loss:.3f}"
+            f"  {name.removesuffix('_update')} {loss:.2f}"
             for name, loss in losses.items()
         )
         self._bar.update(self._task, completed=iteration, status=status)
