@@ -153,6 +153,7 @@ class Worker:
         precision: str,
     ):
         self.variant = variant
+        # Open for as long as the process lives; `stop` closes it.
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
         paths = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
         self._process = subprocess.Popen(

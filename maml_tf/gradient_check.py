@@ -1,6 +1,7 @@
 """Is the meta-gradient of a model what it should be? Ask finite differences."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -213,10 +214,13 @@ def float64_copy(model: keras.Model) -> keras.Model:
 
 
 def _cannot_rebuild(model: keras.Model, reason: Exception) -> ValueError:
+    # Keras puts where before what, and what in bold.
+    plain = re.sub(r"\x1b\[\d*m", "", str(reason))
+    lines = [line.strip() for line in plain.splitlines() if line.strip()]
     return ValueError(
         f"{model.name} cannot be rebuilt in float64 to check its gradient "
-        f"({str(reason).strip().splitlines()[-1]}). Give its layers a "
-        "get_config, and use layers of your own in place of Lambda."
+        f"({' '.join(lines[:2])}). Give its layers a get_config and let them "
+        "compute in their own dtype; use layers of your own in place of Lambda."
     )
 
 
@@ -229,16 +233,18 @@ def _with_float64(config: Any) -> Any:
     return {
         key: (
             "float64"
-            if key == "dtype" and not _is_other_dtype(value)
+            if key == "dtype" and _is_floating(value)
             else _with_float64(value)
         )
         for key, value in config.items()
     }
 
 
-def _is_other_dtype(value: Any) -> bool:
-    name = value if isinstance(value, str) else "float32"
-    return not name.startswith(("float", "bfloat", "mixed"))
+def _is_floating(dtype: Any) -> bool:
+    """Of a dtype's name, or of a serialized policy, which always is."""
+    return not isinstance(dtype, str) or dtype.startswith(
+        ("float", "bfloat", "mixed")
+    )
 
 
 def _in_float64(loss: Callable) -> Callable:

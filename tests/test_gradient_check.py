@@ -102,6 +102,24 @@ def test_the_op_that_stops_the_gradient_is_named(task):
     assert "my_gate" in str(found)
 
 
+@keras.saving.register_keras_serializable(package="test")
+class ResponseNormalization(keras.layers.Layer):
+    """An op of TensorFlow's that can be differentiated only once."""
+
+    def call(self, x):
+        single = tf.cast(x, tf.float32)[:, None, None]  # it knows no float64
+        normalized = tf.nn.local_response_normalization(single)
+        return tf.cast(normalized[:, 0, 0], x.dtype)
+
+
+def test_an_op_without_a_second_derivative_is_named(task):
+    found = check_meta_gradient(model(ResponseNormalization()), LOSS, task, 0.1)
+    assert not found.second_order
+    assert found.relative_error is None
+    assert "LRNGrad" in str(found)
+    assert "first_order=True" in str(found)
+
+
 def test_a_model_without_weights_is_refused(task):
     empty = keras.Sequential([keras.Input((3,)), keras.layers.ReLU()])
     with pytest.raises(ValueError, match="no trainable variables"):
@@ -124,3 +142,9 @@ def test_a_model_that_cannot_be_rebuilt_is_refused(task):
     local(task.support.inputs)
     with pytest.raises(ValueError, match="cannot be rebuilt in float64"):
         check_meta_gradient(local, LOSS, task)
+
+
+def test_a_lambda_that_loses_its_globals_is_refused(task):
+    layer = keras.layers.Lambda(lambda x: tf.nn.relu(x))
+    with pytest.raises(ValueError, match="'tf' is not defined.*Lambda"):
+        check_meta_gradient(model(layer), LOSS, task)
