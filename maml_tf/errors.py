@@ -15,3 +15,7 @@ class RunDirectoryError(ExperimentError):
 
 class TrainingDivergedError(ExperimentError):
     """The meta-loss or a weight is no longer finite."""
+
+
+class DataError(ExperimentError):
+    """A data set that is missing, damaged or not what was asked for."""

@@ -1,0 +1,304 @@
+"""Gets Omniglot ready: downloads or imports it, verifies it, packs it.
+
+    python -m data.omniglot
+
+downloads the two archives that Brenden Lake published (16 MB), checks every
+drawing and packs them all to data/packed/omniglot. Archives or folders that
+are at hand are imported with --source.
+"""
+
+import contextlib
+import pathlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from absl import flags
+from PIL import Image
+from rich.console import Console
+
+from data import class_splits, importing
+from data.archives import SmallFilesArchive, is_clutter
+from data.download import Download, download
+from maml_tf.errors import DataError
+from maml_tf.packed_images import PackedImages, packing, verify
+from maml_tf.progress import TrainingProgress
+
+FLAGS = flags.FLAGS
+
+URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
+ARCHIVES = (
+    Download(
+        "images_background.zip", 9464212, "68d2efa1b9178cc56df9314c21c6e718"
+    ),
+    Download(
+        "images_evaluation.zip", 6462886, "6b91aef0f799c5bb55b94e3f2daec811"
+    ),
+)
+FOLDERS = ("images_background", "images_evaluation")
+
+SPLITS = class_splits.DIRECTORY / "omniglot"
+SPLIT_COUNTS = {"train": 1100, "validation": 100, "test": 423}
+DRAWINGS = 20  # of each character
+DRAWN_SIZE = (105, 105)
+SIZE = (28, 28)
+
+# Class name -> file name -> a function that reads the file
+Drawings = dict[str, dict[str, Callable[[], bytes]]]
+
+
+def nearest(drawing: Image.Image) -> Image.Image:
+    """Resizes as the original code does, in effect.
+
+    It asks Pillow for Lanczos, but of a 1-bit image Pillow only ever takes
+    the nearest pixels: its images are black and white.
+    """
+    return drawing.resize(SIZE, Image.Resampling.NEAREST).convert("L")
+
+
+def smooth(drawing: Image.Image) -> Image.Image:
+    """Resizes with Lanczos in shades of grey."""
+    return drawing.convert("L").resize(SIZE, Image.Resampling.LANCZOS)
+
+
+RESIZES = {"nearest": nearest, "smooth": smooth}
+RESIZES_IN_WORDS = {
+    "nearest": "nearest: black and white, as the original code's images",
+    "smooth": "smooth: Lanczos, in shades of grey",
+}
+
+
+def define_flags(values: flags.FlagValues = FLAGS) -> None:
+    flags.DEFINE_string(
+        "source",
+        None,
+        "directory that has images_background.zip and images_evaluation.zip, "
+        "or the same unpacked; without it they are downloaded",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "output_dir",
+        "data/packed/omniglot",
+        "where the packed data set goes",
+        flag_values=values,
+    )
+    flags.DEFINE_enum(
+        "resize",
+        "nearest",
+        sorted(RESIZES),
+        "nearest: black and white, as the original's images are; smooth: "
+        "Lanczos in shades of grey",
+        flag_values=values,
+    )
+
+
+def main(console: Console) -> None:
+    output_dir = pathlib.Path(FLAGS.output_dir)
+    if FLAGS.source is not None:
+        source = pathlib.Path(FLAGS.source)
+    elif _is_ready(output_dir, FLAGS.resize):
+        importing.say(console, "Already there:")
+        _say_what_there_is(output_dir, console)
+        return
+    else:
+        source = pathlib.Path("data/downloads")
+        download(URL, ARCHIVES, source, console)
+    splits = class_splits.read_splits(SPLITS)
+    import_omniglot(source, output_dir, splits, FLAGS.resize, console)
+    _say_what_there_is(output_dir, console)
+
+
+def import_omniglot(
+    source: pathlib.Path,
+    output_dir: pathlib.Path,
+    splits: dict[str, list[str]],
+    resize: str,
+    console: Console,
+) -> None:
+    """Verifies and packs Omniglot.
+
+    Args:
+        source: directory of the two archives or of what is in them.
+        output_dir: where the packed data set goes.
+        splits: the classes, "Alphabet/characterNN", of each split. These and
+            no others have to be there.
+        resize: key of RESIZES.
+        console: for the progress.
+
+    Raises:
+        DataError: if it is not Omniglot, whole and undamaged. Nothing is
+            written then.
+    """
+    names = sorted(name for split in splits.values() for name in split)
+    with _drawings(source) as drawings, importing.refusing_bombs():
+        _check_complete(source, drawings, names)
+        progress = TrainingProgress(
+            console, "drawings", 0, len(names) * DRAWINGS
+        )
+        with (
+            packing(
+                output_dir,
+                name="omniglot",
+                about={
+                    "source": "Omniglot, (c) 2015 Brenden Lake, MIT license",
+                    "resize": RESIZES_IN_WORDS[resize],
+                    "values": "0 paper, 255 ink",
+                },
+                image_shape=(*SIZE, 1),
+                arrays={"images.npy": [(name, DRAWINGS) for name in names]},
+                splits=splits,
+            ) as writers,
+            progress,
+        ):
+            done = 0
+            for name in names:
+                for file, read in sorted(drawings[name].items()):
+                    try:
+                        drawing = _decode(read())
+                    except DataError as e:
+                        raise DataError(
+                            f"{source}: {name}/{file} is not a drawing of "
+                            f"Omniglot: {e}."
+                        ) from e
+                    image = 255 - np.asarray(RESIZES[resize](drawing))
+                    writers["images.npy"].append(image[..., np.newaxis])
+                    done += 1
+                progress(done, {})
+
+
+def _say_what_there_is(directory: pathlib.Path, console: Console) -> None:
+    splits = PackedImages.open(directory).splits.values()
+    alphabets = {name.split("/")[0] for s in splits for name in s.names}
+    importing.say(
+        console,
+        f"{importing.summary(directory)}\n"
+        f"Its classes are the characters of {len(alphabets)} alphabets.",
+    )
+
+
+def _is_ready(directory: pathlib.Path, resize: str) -> bool:
+    """Whether there is nothing to do."""
+    try:
+        found = verify(directory)
+    except DataError:
+        return False
+    expected = class_splits.read_splits(SPLITS)
+    names = {name: list(s.names) for name, s in found.splits.items()}
+    return (
+        names == expected
+        and found.about.get("resize") == RESIZES_IN_WORDS[resize]
+    )
+
+
+@contextlib.contextmanager
+def _drawings(source: pathlib.Path) -> Iterator[Drawings]:
+    """Finds the drawings in two archives, two folders or one."""
+    if not source.is_dir():
+        raise DataError(f"{source} is not a directory.")
+    archives = [source / a.name for a in ARCHIVES]
+    folders = [source / folder for folder in FOLDERS]
+    drawings = {}
+    with contextlib.ExitStack() as stack:
+        if any(path.exists() for path in archives):
+            for path in _both(archives):
+                archive = stack.enter_context(SmallFilesArchive(path))
+                for name in archive.names:
+                    parts = name.split("/")
+                    if parts[0] in FOLDERS:
+                        del parts[0]
+                    _add(drawings, path, parts, _reader(archive.read, name))
+        elif any(path.exists() for path in folders):
+            for path in _both(folders):
+                _add_folder(drawings, path)
+        else:
+            _add_folder(drawings, source)
+        yield drawings
+
+
+def _both(paths: list[pathlib.Path]) -> list[pathlib.Path]:
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"{path} is missing; Omniglot needs both parts.")
+    return paths
+
+
+def _add_folder(drawings: Drawings, folder: pathlib.Path) -> None:
+    for alphabet in _listed(folder):
+        for character in _listed(alphabet):
+            for file in _listed(character):
+                parts = [alphabet.name, character.name, file.name]
+                _add(drawings, folder, parts, _reader(_read_small, file))
+
+
+def _listed(folder: pathlib.Path) -> list[pathlib.Path]:
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder} is not a folder; expected are folders of alphabets, in "
+            "them folders of characters, in them drawings."
+        )
+    return sorted(p for p in folder.iterdir() if not is_clutter(p.name))
+
+
+def _read_small(path: pathlib.Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(1 << 16)  # whole drawings have less than 1 kB
+
+
+def _reader(read: Callable, what: str | pathlib.Path) -> Callable[[], bytes]:
+    return lambda: read(what)
+
+
+def _add(
+    drawings: Drawings,
+    origin: pathlib.Path,
+    parts: list[str],
+    read: Callable[[], bytes],
+) -> None:
+    if len(parts) != 3:
+        raise DataError(
+            f"{origin} holds {'/'.join(parts)}; expected are files "
+            "Alphabet/characterNN/drawing.png."
+        )
+    files = drawings.setdefault("/".join(parts[:2]), {})
+    if parts[2] in files:
+        raise DataError(f"{origin} holds {'/'.join(parts)} a second time.")
+    files[parts[2]] = read
+
+
+def _check_complete(
+    source: pathlib.Path, drawings: Drawings, names: list[str]
+) -> None:
+    """Compares characters and numbers of drawings with what is expected."""
+    unexpected = sorted(set(drawings) - set(names))
+    missing = sorted(set(names) - set(drawings))
+    if unexpected:
+        raise DataError(
+            f"{source} holds {unexpected[0]}, which is no character of "
+            f"Omniglot ({len(unexpected)} such)."
+        )
+    if missing:
+        raise DataError(
+            f"{source} lacks {missing[0]} ({len(missing)} of {len(names)} "
+            "characters are missing)."
+        )
+    for name in names:
+        if len(drawings[name]) != DRAWINGS:
+            raise DataError(
+                f"{source}: {name} has {len(drawings[name])} drawings; "
+                f"expected are {DRAWINGS}."
+            )
+
+
+def _decode(content: bytes) -> Image.Image:
+    drawing = importing.open_image(content, formats=("PNG",))
+    if drawing.size != DRAWN_SIZE or drawing.mode != "1":
+        raise DataError(
+            f"it is {drawing.size[0]}x{drawing.size[1]} of mode "
+            f"{drawing.mode}; expected is 105x105 of mode 1 (black and white)"
+        )
+    importing.decode(drawing)
+    return drawing
+
+
+if __name__ == "__main__":
+    define_flags()
+    importing.run(main)
