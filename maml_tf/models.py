@@ -7,6 +7,7 @@ sections 5.1 and 5.2 of the paper. Normalization uses the exact layers of
 
 import keras
 
+from maml_tf.convolution import Conv2D
 from maml_tf.normalization import BatchNormalization, GroupNormalization
 
 
@@ -47,27 +48,43 @@ def dense_net(
 
     Args:
         input_dim: features of an example; inputs are [examples, input_dim].
-        hidden_dims: (40, 40) for the sinusoids, (256, 128, 64, 64) for the
-            paper's non-convolutional Omniglot network.
+        hidden_dims: (40, 40) for the sinusoids.
         output_dim: outputs are [examples, output_dim], linear.
         norm: see `normalization_layer`.
         seed: of the initial weights.
     """
-    initializers = (
-        keras.initializers.TruncatedNormal(stddev=0.01, seed=layer_seed)
-        for layer_seed in _layer_seeds(seed)
-    )
-    layers: list[keras.layers.Layer] = []
-    for units in hidden_dims:
-        layers += [
-            keras.layers.Dense(units, kernel_initializer=next(initializers)),
-            *normalization_layer(norm),
-            keras.layers.ReLU(),
+    return keras.Sequential(
+        [
+            keras.Input((input_dim,)),
+            *_dense_layers(hidden_dims, output_dim, norm, seed),
         ]
-    layers.append(
-        keras.layers.Dense(output_dim, kernel_initializer=next(initializers))
     )
-    return keras.Sequential([keras.Input((input_dim,)), *layers])
+
+
+def dense_image_net(
+    image_shape: tuple[int, int, int],
+    num_ways: int,
+    norm: str | None = "batch_norm",
+    seed: int = 0,
+) -> keras.Model:
+    """The paper's non-convolutional network: 256, 128, 64 and 64 units.
+
+    Initial values are those of `dense_net`.
+
+    Args:
+        image_shape: (height, width, channels); inputs are
+            [examples, height, width, channels].
+        num_ways: classes; outputs are logits [examples, num_ways].
+        norm: see `normalization_layer`.
+        seed: of the initial weights.
+    """
+    return keras.Sequential(
+        [
+            keras.Input(image_shape),
+            keras.layers.Flatten(),
+            *_dense_layers((256, 128, 64, 64), num_ways, norm, seed),
+        ]
+    )
 
 
 def conv_net(
@@ -99,7 +116,7 @@ def conv_net(
     layers: list[keras.layers.Layer] = []
     for _ in range(4):
         layers += [
-            keras.layers.Conv2D(
+            Conv2D(
                 num_filters,
                 3,
                 strides=1 if max_pool else 2,
@@ -121,6 +138,26 @@ def conv_net(
         head = keras.initializers.RandomNormal(stddev=1.0, seed=next(seeds))
     layers.append(keras.layers.Dense(num_ways, kernel_initializer=head))
     return keras.Sequential([keras.Input(image_shape), *layers])
+
+
+def _dense_layers(
+    hidden_dims: tuple[int, ...], output_dim: int, norm: str | None, seed: int
+) -> list[keras.layers.Layer]:
+    initializers = (
+        keras.initializers.TruncatedNormal(stddev=0.01, seed=layer_seed)
+        for layer_seed in _layer_seeds(seed)
+    )
+    layers: list[keras.layers.Layer] = []
+    for units in hidden_dims:
+        layers += [
+            keras.layers.Dense(units, kernel_initializer=next(initializers)),
+            *normalization_layer(norm),
+            keras.layers.ReLU(),
+        ]
+    layers.append(
+        keras.layers.Dense(output_dim, kernel_initializer=next(initializers))
+    )
+    return layers
 
 
 def _layer_seeds(seed: int):
