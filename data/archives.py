@@ -1,4 +1,4 @@
-"""Reads files out of zip archives that need not be well-meant."""
+"""Reads small files, also out of zip archives that need not be well-meant."""
 
 import pathlib
 import stat
@@ -128,6 +128,12 @@ class SmallFilesArchive:
 
     def _refused(self, name: str, why: str) -> DataError:
         return DataError(f"{self.path} is refused: its entry {name!r} {why}.")
+
+
+def read_small(path: pathlib.Path) -> bytes:
+    """The content of a file outside of archives, cut off at their limit."""
+    with open(path, "rb") as file:
+        return file.read(MAX_MEMBER_BYTES)
 
 
 def is_clutter(name: str) -> bool:

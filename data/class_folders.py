@@ -13,8 +13,8 @@ from rich.console import Console
 
 from data import importing
 from data.archives import is_clutter
+from data.packing import packing
 from maml_tf.errors import DataError
-from maml_tf.packed_images import packing
 from maml_tf.progress import TrainingProgress
 
 FORMATS = ("JPEG", "PNG")

@@ -4,6 +4,8 @@ import hashlib
 import pathlib
 from collections.abc import Iterable
 
+from maml_tf.tasks import SPLITS
+
 DIRECTORY = pathlib.Path(__file__).resolve().parent / "splits"
 
 _SEED = 1
@@ -49,5 +51,5 @@ def read_splits(directory: pathlib.Path) -> dict[str, list[str]]:
     """Reads what `write_splits` wrote."""
     return {
         split: (directory / f"{split}.txt").read_text("utf-8").splitlines()
-        for split in ("train", "validation", "test")
+        for split in SPLITS
     }

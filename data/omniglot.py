@@ -8,6 +8,7 @@ are at hand are imported with --source.
 """
 
 import contextlib
+import functools
 import pathlib
 from collections.abc import Callable, Iterator
 
@@ -17,10 +18,11 @@ from PIL import Image
 from rich.console import Console
 
 from data import class_splits, importing
-from data.archives import SmallFilesArchive, is_clutter
+from data.archives import SmallFilesArchive, is_clutter, read_small
 from data.download import Download, download
+from data.packing import packing, verify
 from maml_tf.errors import DataError
-from maml_tf.packed_images import PackedImages, packing, verify
+from maml_tf.packed_images import PackedImages
 from maml_tf.progress import TrainingProgress
 
 FLAGS = flags.FLAGS
@@ -46,18 +48,20 @@ SIZE = (28, 28)
 Drawings = dict[str, dict[str, Callable[[], bytes]]]
 
 
-def nearest(drawing: Image.Image) -> Image.Image:
-    """Resizes as the original code does, in effect.
+def nearest(drawing: Image.Image) -> np.ndarray:
+    """Ink of a drawing that is resized as the original code does, in effect.
 
     It asks Pillow for Lanczos, but of a 1-bit image Pillow only ever takes
     the nearest pixels: its images are black and white.
     """
-    return drawing.resize(SIZE, Image.Resampling.NEAREST).convert("L")
+    paper = np.asarray(drawing.resize(SIZE, Image.Resampling.NEAREST))
+    return np.where(paper, np.uint8(0), np.uint8(255))
 
 
-def smooth(drawing: Image.Image) -> Image.Image:
-    """Resizes with Lanczos in shades of grey."""
-    return drawing.convert("L").resize(SIZE, Image.Resampling.LANCZOS)
+def smooth(drawing: Image.Image) -> np.ndarray:
+    """Ink of a drawing that is resized with Lanczos, in shades of grey."""
+    grey = drawing.convert("L").resize(SIZE, Image.Resampling.LANCZOS)
+    return 255 - np.asarray(grey)
 
 
 RESIZES = {"nearest": nearest, "smooth": smooth}
@@ -149,8 +153,7 @@ def import_omniglot(
             ) as writers,
             progress,
         ):
-            done = 0
-            for name in names:
+            for i, name in enumerate(names, 1):
                 for file, read in sorted(drawings[name].items()):
                     try:
                         drawing = _decode(read())
@@ -159,10 +162,9 @@ def import_omniglot(
                             f"{source}: {name}/{file} is not a drawing of "
                             f"Omniglot: {e}."
                         ) from e
-                    image = 255 - np.asarray(RESIZES[resize](drawing))
-                    writers["images.npy"].append(image[..., np.newaxis])
-                    done += 1
-                progress(done, {})
+                    ink = RESIZES[resize](drawing)
+                    writers["images.npy"].append(ink[..., np.newaxis])
+                progress(i * DRAWINGS, {})
 
 
 def _say_what_there_is(directory: pathlib.Path, console: Console) -> None:
@@ -205,7 +207,8 @@ def _drawings(source: pathlib.Path) -> Iterator[Drawings]:
                     parts = name.split("/")
                     if parts[0] in FOLDERS:
                         del parts[0]
-                    _add(drawings, path, parts, _reader(archive.read, name))
+                    read = functools.partial(archive.read, name)
+                    _add(drawings, path, parts, read)
         elif any(path.exists() for path in folders):
             for path in _both(folders):
                 _add_folder(drawings, path)
@@ -226,7 +229,8 @@ def _add_folder(drawings: Drawings, folder: pathlib.Path) -> None:
         for character in _listed(alphabet):
             for file in _listed(character):
                 parts = [alphabet.name, character.name, file.name]
-                _add(drawings, folder, parts, _reader(_read_small, file))
+                read = functools.partial(read_small, file)
+                _add(drawings, folder, parts, read)
 
 
 def _listed(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -236,15 +240,6 @@ def _listed(folder: pathlib.Path) -> list[pathlib.Path]:
             "them folders of characters, in them drawings."
         )
     return sorted(p for p in folder.iterdir() if not is_clutter(p.name))
-
-
-def _read_small(path: pathlib.Path) -> bytes:
-    with open(path, "rb") as file:
-        return file.read(1 << 16)  # whole drawings have less than 1 kB
-
-
-def _reader(read: Callable, what: str | pathlib.Path) -> Callable[[], bytes]:
-    return lambda: read(what)
 
 
 def _add(

@@ -15,9 +15,10 @@ import numpy as np
 import tensorflow as tf
 
 from maml_tf.checkpoints import Checkpoints
+from maml_tf.configs import SinusoidConfig
 from maml_tf.errors import ExperimentError
-from maml_tf.evaluation import Evaluator, held_out_tasks
-from maml_tf.experiment import Experiment
+from maml_tf.evaluation import NUM_TASKS, Evaluator
+from maml_tf.experiment import Experiment, SinusoidExperiment
 from maml_tf.losses import predict
 from maml_tf.run_directory import RunDirectory
 
@@ -51,13 +52,16 @@ def largest_curvatures(experiment: Experiment, inputs) -> np.ndarray:
 
 def main(path: str) -> None:
     run = RunDirectory.open(pathlib.Path(path))
-    experiment = Experiment.build(run.config)
+    if not isinstance(run.config, SinusoidConfig):
+        sys.exit(f"error: {path} is not a run on sinusoids")
+    experiment = SinusoidExperiment(run.config)
     checkpoints = Checkpoints(
         run.checkpoints, {"weights": experiment.variables}
     )
     if checkpoints.restore_latest() is None:
         sys.exit(f"error: {run.path} holds no checkpoint")
-    tasks = held_out_tasks(experiment.tasks("test", SHOTS))
+    stream = experiment.tasks("test", SHOTS)
+    tasks = stream.tasks(0, NUM_TASKS)
     alpha = run.config.alpha
 
     products = alpha * largest_curvatures(experiment, tasks.support.inputs)
@@ -65,12 +69,11 @@ def main(path: str) -> None:
     print(f"alpha x curvature: {median:.2f}, 90 % in {low:.2f} to {high:.2f}")
     print(f"above the limit of 2: {np.mean(products > 2):.0%} of the tasks")
 
-    losses = np.sort(
-        Evaluator(experiment.loss, experiment.adapts)(
-            experiment.model.trainable_variables, tasks, alpha
-        ),
-        axis=0,
+    evaluator = Evaluator(
+        experiment.loss(), experiment.adapts, [experiment.metric()]
     )
+    (losses,) = evaluator(experiment.model.trainable_variables, stream, alpha)
+    losses = np.sort(losses, axis=0)
     kept = round(len(losses) * (1 - WORST))
     for update in (1, 5, 10):
         column = losses[:, update]

@@ -3,9 +3,9 @@
 import dataclasses
 
 from maml_tf.configs import SinusoidConfig
-from maml_tf.experiment import Experiment
+from maml_tf.experiment import SinusoidExperiment
 from maml_tf.results import Results
-from maml_tf.runs import evaluate_network
+from maml_tf.runs import EvaluationSettings, evaluate_network
 
 
 def baseline_configs(config: SinusoidConfig) -> list[SinusoidConfig]:
@@ -26,7 +26,15 @@ def baseline_configs(config: SinusoidConfig) -> list[SinusoidConfig]:
     return [pretrained, dataclasses.replace(pretrained, baseline="oracle")]
 
 
-def evaluate_random(config: SinusoidConfig, split: str) -> Results:
+def evaluate_random(
+    config: SinusoidConfig, settings: EvaluationSettings
+) -> Results:
     """A network at its initial weights, with its best step size."""
-    experiment = Experiment.build(config)
-    return evaluate_network("random", experiment, iteration=0, split=split)
+    return evaluate_network(
+        "random",
+        SinusoidExperiment(config),
+        iteration=0,
+        settings=EvaluationSettings(
+            settings.split, num_tasks=settings.num_tasks
+        ),
+    )

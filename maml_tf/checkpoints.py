@@ -80,11 +80,17 @@ class Checkpoints:
         write_atomically(scratch / _MANIFEST, json.dumps(manifest, indent=2))
         target = self._path(iteration)
         if target.exists():
-            # Training went on from an older one, so this one is damaged.
+            # Training went on from an older one: this one is damaged, or was
+            # written just before a kill.
+            whole = self._damage(iteration) is None
             aside = target.with_name(f"damaged-{target.name}")
             shutil.rmtree(aside, ignore_errors=True)
             os.rename(target, aside)
-        os.rename(scratch, target)
+            os.rename(scratch, target)
+            if whole:
+                shutil.rmtree(aside)
+        else:
+            os.rename(scratch, target)
         for old in self.iterations()[: -self._keep]:
             shutil.rmtree(self._path(old))
 

@@ -5,7 +5,8 @@ Names are the paper's; `run_experiment.py` maps the original's flags to them.
 
 import dataclasses
 import math
-from typing import Any
+import re
+from typing import Any, ClassVar
 
 from maml_tf.errors import ConfigError
 
@@ -16,46 +17,45 @@ ITERATIONS = ("pretrain_iterations", "metatrain_iterations")
 
 
 @dataclasses.dataclass(frozen=True)
-class SinusoidConfig:
-    """Sinusoid regression: section 5.1 of the paper, 10-shot training.
+class TrainingConfig:
+    """What every experiment is trained by.
 
     Raises:
         ConfigError: at construction, if a value makes no sense.
     """
 
-    # `oracle` gives amplitude and phase as inputs; else None.
-    baseline: str | None = None
     # Iterations of ordinary training on all tasks jointly, before MAML.
-    pretrain_iterations: int = 0
-    # Iterations of meta-training (70 000 in the original's README).
-    metatrain_iterations: int = 70_000
-    # Tasks in a meta-batch (README and code: 25).
-    meta_batch_size: int = 25
-    # Outer step size beta, of Adam (code: 0.001).
+    pretrain_iterations: int
+    # Iterations of meta-training.
+    metatrain_iterations: int
+    # Tasks in a meta-batch.
+    meta_batch_size: int
+    # K, examples of the support set (of each class, in classification).
+    num_shots: int
+    # Inner step size.
+    alpha: float
+    # Inner updates in training.
+    num_steps: int
+    # Normalization of the hidden layers.
+    norm: str | None
+    # Outer step size beta, of Adam (code: 0.001 everywhere).
     beta: float = 0.001
-    # K, points of the support set and of the query set in training.
-    num_shots: int = 10
-    # Inner step size (paper: 0.01; the original's README command leaves its
-    # flag at 0.001).
-    alpha: float = 0.01
-    # Inner updates in training (paper: 1).
-    num_steps: int = 1
-    # Normalization of the hidden layers (README: None).
-    norm: str | None = None
     # Leave out second derivatives.
     first_order: bool = False
     # Of initial weights and training tasks.
     seed: int = 0
 
+    MINIMA: ClassVar[dict[str, int]] = {
+        "pretrain_iterations": 0,
+        "metatrain_iterations": 0,
+        "meta_batch_size": 1,
+        "num_shots": 1,
+        "num_steps": 1,
+        "seed": 0,
+    }
+
     def __post_init__(self):
-        for name, minimum in (
-            ("pretrain_iterations", 0),
-            ("metatrain_iterations", 0),
-            ("meta_batch_size", 1),
-            ("num_shots", 1),
-            ("num_steps", 1),
-            ("seed", 0),
-        ):
+        for name, minimum in self.MINIMA.items():
             value = getattr(self, name)
             if not minimum <= value < 2**31:
                 raise ConfigError(
@@ -78,11 +78,6 @@ class SinusoidConfig:
             raise ConfigError(
                 f"norm must be one of {NORMS}. Received: norm={self.norm!r}"
             )
-        if self.baseline not in (None, "oracle"):
-            raise ConfigError(
-                "baseline must be 'oracle' or None. Received: "
-                f"baseline={self.baseline!r}"
-            )
         if self.first_order and not self.metatrain_iterations:
             raise ConfigError(
                 "first_order concerns meta-training, but "
@@ -95,14 +90,12 @@ class SinusoidConfig:
 
     @property
     def method(self) -> str:
-        """What the run is: `maml`, `first-order`, `pretrained`, `oracle`."""
-        trained = "pretrained"
-        if self.metatrain_iterations:
-            trained = "first-order" if self.first_order else "maml"
-            if self.pretrain_iterations:
-                trained += f".pretrained_{self.pretrain_iterations}"
-        if self.baseline == "oracle":
-            return "oracle" if trained == "pretrained" else f"oracle.{trained}"
+        """What the run is: `maml`, `first-order`, `pretrained`, ..."""
+        if not self.metatrain_iterations:
+            return "pretrained"
+        trained = "first-order" if self.first_order else "maml"
+        if self.pretrain_iterations:
+            trained += f".pretrained_{self.pretrain_iterations}"
         return trained
 
     @property
@@ -114,26 +107,184 @@ class SinusoidConfig:
         fields = dataclasses.asdict(self).items()
         return {name: value for name, value in fields if name not in unused}
 
-    @property
-    def run_name(self) -> str:
-        """Name of the run's directory: whatever training depends on.
-
-        Two runs that differ in anything but the number of iterations have
-        different names. The parts that the original has are spelled its way.
-        """
+    def _name_parts(self) -> list[str]:
+        """Parts of a run's name, spelled as the original does."""
         parts = [
-            "sinusoid",
             self.method,
             f"mbs_{self.meta_batch_size}",
             f"ubs_{self.num_shots}",
         ]
         if self.metatrain_iterations:
             parts += [f"numstep{self.num_steps}", f"updatelr{self.alpha}"]
-        parts += [
+        norms = {None: "nonorm", "batch_norm": "batchnorm"}
+        return [
+            *parts,
             f"metalr{self.beta}",
-            {None: "nonorm", "batch_norm": "batchnorm"}.get(
-                self.norm, "layernorm"
-            ),
+            norms.get(self.norm, "layernorm"),
             f"seed_{self.seed}",
         ]
-        return ".".join(parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class SinusoidConfig(TrainingConfig):
+    """Sinusoid regression: section 5.1 of the paper, 10-shot training."""
+
+    pretrain_iterations: int = 0
+    metatrain_iterations: int = 70_000  # README
+    meta_batch_size: int = 25  # README and code
+    num_shots: int = 10
+    # Paper; the original's README command leaves its flag at 0.001.
+    alpha: float = 0.01
+    num_steps: int = 1
+    norm: str | None = None  # README
+    # `oracle` gives amplitude and phase as inputs; else None.
+    baseline: str | None = None
+
+    datasource: ClassVar[str] = "sinusoid"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.baseline not in (None, "oracle"):
+            raise ConfigError(
+                "baseline must be 'oracle' or None. Received: "
+                f"baseline={self.baseline!r}"
+            )
+
+    @property
+    def method(self) -> str:
+        trained = super().method
+        if self.baseline == "oracle":
+            return "oracle" if trained == "pretrained" else f"oracle.{trained}"
+        return trained
+
+    @property
+    def run_name(self) -> str:
+        """Name of the run's directory: whatever training depends on.
+
+        Two runs that differ in anything but the number of iterations have
+        different names.
+        """
+        return ".".join([self.datasource, *self._name_parts()])
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageConfig(TrainingConfig):
+    """Few-shot image classification: section 5.2 of the paper.
+
+    The defaults are those of Omniglot, 5-way; `for_images` gives those of
+    the others.
+    """
+
+    pretrain_iterations: int = 0
+    metatrain_iterations: int = 60_000
+    meta_batch_size: int = 32
+    num_shots: int = 1
+    alpha: float = 0.4
+    num_steps: int = 1
+    norm: str | None = "batch_norm"
+    # Name of the data set.
+    datasource: str = "omniglot"
+    # N, classes of a task.
+    num_ways: int = 5
+    # Q, query images of a class in training; None takes K.
+    num_queries: int | None = None
+    # Convolutional network; else the non-convolutional one of appendix A.1.
+    conv: bool = True
+    # Filters of a convolution.
+    num_filters: int = 64
+    # Max-pool rather than stride.
+    max_pool: bool = False
+    # Bound of each element of the meta-gradient, or None.
+    clip: float | None = None
+
+    MINIMA: ClassVar[dict[str, int]] = {
+        **TrainingConfig.MINIMA,
+        "num_ways": 2,
+        "num_queries": 1,
+        "num_filters": 1,
+    }
+
+    @classmethod
+    def for_images(
+        cls, datasource: str, num_ways: int = 5, **given: Any
+    ) -> "ImageConfig":
+        """The paper's settings of a data set, but for what is given.
+
+        Data sets that the paper does not have take those of mini-ImageNet.
+
+        Raises:
+            ConfigError: if a value makes no sense.
+        """
+        settings = dict(_SETTINGS.get(datasource, _SETTINGS["miniimagenet"]))
+        if not given.get("conv", True):
+            settings.pop("max_pool", None)
+        if num_ways > 5:
+            settings |= _MANY_WAYS.get(datasource, {})
+        return cls(
+            datasource=datasource, num_ways=num_ways, **(settings | given)
+        )
+
+    def __post_init__(self):
+        if self.num_queries is None:
+            object.__setattr__(self, "num_queries", self.num_shots)
+        super().__post_init__()
+        if not re.fullmatch(r"[\w-]+", self.datasource, re.ASCII):
+            raise ConfigError(
+                "datasource must be the name of a data set: letters, digits, "
+                f"_ and -. Received: datasource={self.datasource}"
+            )
+        if self.max_pool and not self.conv:
+            raise ConfigError(
+                "max_pool is for convolutional networks; leave it out, or set "
+                "conv."
+            )
+        if self.clip is not None and not (
+            math.isfinite(self.clip) and self.clip > 0
+        ):
+            raise ConfigError(
+                "clip must be a positive number or None. Received: "
+                f"clip={self.clip}"
+            )
+
+    @property
+    def run_name(self) -> str:
+        """Name of the run's directory: whatever training depends on.
+
+        Two runs that differ in anything but the number of iterations have
+        different names.
+        """
+        network = (
+            f"conv{self.num_filters}" + (".maxpool" if self.max_pool else "")
+            if self.conv
+            else "noconv"
+        )
+        queries = self.num_queries
+        return ".".join(
+            [
+                self.datasource,
+                f"cls_{self.num_ways}",
+                network,
+                *self._name_parts(),
+                *([f"query_{queries}"] if queries != self.num_shots else []),
+                *([f"clip{self.clip:g}"] if self.clip else []),
+            ]
+        )
+
+
+_SETTINGS: dict[str, dict[str, Any]] = {
+    "omniglot": {},
+    "glyphs": {"metatrain_iterations": 1000, "meta_batch_size": 16},
+    "miniimagenet": {
+        "meta_batch_size": 4,
+        "alpha": 0.01,
+        "num_steps": 5,
+        "num_queries": 15,
+        "num_filters": 32,
+        "max_pool": True,
+        "clip": 10.0,
+    },
+}
+# The paper's 20-way settings.
+_MANY_WAYS: dict[str, dict[str, Any]] = {
+    "omniglot": {"meta_batch_size": 16, "alpha": 0.1, "num_steps": 5},
+}

@@ -33,7 +33,12 @@ class Conv2D(keras.layers.Conv2D):
     def convolution_op(self, inputs, kernel):
         if not self._fits(inputs):
             return super().convolution_op(inputs, kernel)
-        return _convolve(inputs, kernel, self.strides, self.padding.upper())
+        return _convolve(
+            tf.convert_to_tensor(inputs),
+            tf.convert_to_tensor(kernel),
+            self.strides,
+            self.padding.upper(),
+        )
 
     def _fits(self, inputs) -> bool:
         if (

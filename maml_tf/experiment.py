@@ -1,62 +1,89 @@
-"""An experiment built from its settings: network, loss, tasks, phases."""
+"""An experiment built from its settings: network, losses, tasks, phases."""
 
-import dataclasses
+import abc
 import functools
+import pathlib
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
-from maml_tf.configs import SinusoidConfig
-from maml_tf.losses import mean_squared_error
+from maml_tf.configs import ImageConfig, SinusoidConfig, TrainingConfig
+from maml_tf.datasets import open_images
+from maml_tf.episodes import Episodes
+from maml_tf.errors import DataError
+from maml_tf.evaluation import ACCURACY, MEAN_SQUARED_ERROR, Metric
+from maml_tf.losses import (
+    MetricFn,
+    accuracy,
+    cross_entropy,
+    mean_squared_error,
+    query_loss,
+)
 from maml_tf.maml import LossFn, joint_gradient, task_meta_gradient
-from maml_tf.models import dense_net
+from maml_tf.models import conv_net, dense_image_net, dense_net
 from maml_tf.normalization import which_adapt
+from maml_tf.packed_images import PackedImages
 from maml_tf.sinusoid import Sinusoids
+from maml_tf.tasks import SPLITS, TaskStream
 from maml_tf.training import Phase
 
 HIDDEN_DIMS = (40, 40)
+SMALLEST_POOLED = 16  # pixels that four max-pools leave something of
 EVALUATION_SEED = 0  # the same held-out tasks for all runs
 
 
-@dataclasses.dataclass(frozen=True)
-class Experiment:
+class Experiment(abc.ABC):
     """What training and evaluation need, for one set of settings.
 
     Attributes:
         config: the settings.
         model: the network, at its initial values.
-        loss: of (theta, batch).
         adapts: which of the model's trainable variables adapt.
+        reports: the metric that evaluations report.
+        evaluation_shots: K of the standard evaluation.
+        statistics: whose statistics normalize a query set, one of
+            `losses.STATISTICS`, in the standard evaluation; None if there is
+            no choice.
     """
 
-    config: SinusoidConfig
-    model: keras.Model
-    loss: LossFn
-    adapts: list[bool]
+    reports: Metric
+    evaluation_shots: Sequence[int]
+    statistics: str | None = None
 
-    @classmethod
-    def build(cls, config: SinusoidConfig) -> "Experiment":
-        model = dense_net(
-            _tasks(config, "train", config.num_shots).input_dim,
-            HIDDEN_DIMS,
-            1,
-            config.norm,
-            config.seed,
-        )
-        return cls(config, model, mean_squared_error(model), which_adapt(model))
+    def __init__(self, config: TrainingConfig, model: keras.Model):
+        self.config = config
+        self.model = model
+        self.adapts = which_adapt(model)
+
+    @abc.abstractmethod
+    def loss(self, num_shots: int | None = None) -> LossFn:
+        """The loss of tasks with K support examples; None: as in training."""
+
+    @abc.abstractmethod
+    def metric(self, statistics: str | None = None) -> MetricFn:
+        """The metric as a function; `statistics` as the attribute."""
+
+    @abc.abstractmethod
+    def tasks(
+        self,
+        split: str,
+        num_shots: int | None = None,
+        num_queries: int | None = None,
+    ) -> TaskStream:
+        """The stream of tasks of a split.
+
+        Args:
+            split: `train`, `validation` or `test`.
+            num_shots: K; None takes that of training.
+            num_queries: Q; None takes that of training if `num_shots` is
+                None, too, and else K.
+        """
 
     @property
     def variables(self) -> list[tf.Variable]:
         """The network's weights, as a checkpoint keeps them."""
         return [v.value for v in self.model.variables]
-
-    def tasks(self, split: str, num_shots: int | None = None) -> Sinusoids:
-        """The stream of tasks of a split."""
-        return _tasks(
-            self.config,
-            split,
-            self.config.num_shots if num_shots is None else num_shots,
-        )
 
     def state(self, phases: list[Phase]) -> dict[str, list[tf.Variable]]:
         """All that training changes, by name, for checkpoints."""
@@ -74,28 +101,164 @@ class Experiment:
         config = self.config
         meta = functools.partial(
             task_meta_gradient,
-            self.loss,
+            self.loss(),
             alpha=config.alpha,
             num_steps=config.num_steps,
             adapts=self.adapts,
             first_order=config.first_order,
         )
-        joint = functools.partial(joint_gradient, self.loss)
+        joint = functools.partial(joint_gradient, self.loss())
         return [
             Phase(config.pretrain_iterations, joint, self._adam()),
             Phase(config.metatrain_iterations, meta, self._adam()),
         ]
 
     def _adam(self) -> keras.optimizers.Optimizer:
-        adam = keras.optimizers.Adam(self.config.beta, epsilon=1e-8)
+        adam = keras.optimizers.Adam(
+            self.config.beta, epsilon=1e-8, clipvalue=self._clip
+        )
         adam.build(self.model.trainable_variables)
         return adam
 
+    @property
+    def _clip(self) -> float | None:
+        """Bound of each element of the outer gradient."""
+        return None
 
-def _tasks(config: SinusoidConfig, split: str, num_shots: int) -> Sinusoids:
-    return Sinusoids(
-        num_shots,
-        config.seed if split == "train" else EVALUATION_SEED,
-        split,
-        oracle=config.baseline == "oracle",
-    )
+    def _seed(self, split: str) -> int:
+        return self.config.seed if split == "train" else EVALUATION_SEED
+
+
+class SinusoidExperiment(Experiment):
+    """Section 5.1: regression."""
+
+    config: SinusoidConfig
+    reports = MEAN_SQUARED_ERROR
+    evaluation_shots = (5, 10, 20)  # the paper's figure 3 and appendix
+
+    def __init__(self, config: SinusoidConfig):
+        input_dim = 3 if config.baseline == "oracle" else 1
+        super().__init__(
+            config,
+            dense_net(input_dim, HIDDEN_DIMS, 1, config.norm, config.seed),
+        )
+
+    def loss(self, num_shots: int | None = None) -> LossFn:
+        return mean_squared_error(self.model)
+
+    def metric(self, statistics: str | None = None) -> MetricFn:
+        return query_loss(self.loss())
+
+    def tasks(
+        self,
+        split: str,
+        num_shots: int | None = None,
+        num_queries: int | None = None,
+    ) -> Sinusoids:
+        return Sinusoids(
+            num_shots or self.config.num_shots,
+            self._seed(split),
+            split,
+            oracle=self.config.baseline == "oracle",
+        )
+
+
+class ImageExperiment(Experiment):
+    """Section 5.2: few-shot classification of images."""
+
+    config: ImageConfig
+    reports = ACCURACY
+
+    def __init__(self, config: ImageConfig, images: PackedImages):
+        """
+        Args:
+            config: the settings.
+            images: with the splits `train`, `validation` and `test`.
+
+        Raises:
+            DataError: if a split has too few classes or images, or its images
+                are too small for the network.
+        """
+        shape = images.splits["train"].image_shape
+        if config.max_pool and min(shape[:2]) < SMALLEST_POOLED:
+            raise DataError(
+                f"Four max-pools need images of at least {SMALLEST_POOLED} "
+                f"pixels; those of {config.datasource} have {shape[:2]}. Set "
+                "--max_pool=False."
+            )
+        if config.conv:
+            model = conv_net(
+                shape,
+                config.num_ways,
+                config.num_filters,
+                config.max_pool,
+                config.norm,
+                config.seed,
+            )
+        else:
+            model = dense_image_net(
+                shape, config.num_ways, config.norm, config.seed
+            )
+        super().__init__(config, model)
+        self.images = images
+        # Networks for letters are trained 1-shot and evaluated 5-shot, too.
+        self.evaluation_shots = (
+            (1, 5)
+            if config.num_shots == 1 and self._letters
+            else (config.num_shots,)
+        )
+        if config.norm == "batch_norm":
+            self.statistics = "transductive"
+        for split in SPLITS:
+            self.tasks(split)
+
+    def loss(self, num_shots: int | None = None) -> LossFn:
+        return cross_entropy(self.model, num_shots or self.config.num_shots)
+
+    def metric(self, statistics: str | None = None) -> MetricFn:
+        return accuracy(self.model, statistics or "transductive")
+
+    def tasks(
+        self,
+        split: str,
+        num_shots: int | None = None,
+        num_queries: int | None = None,
+    ) -> Episodes:
+        if num_queries is None:
+            num_queries = num_shots or self.config.num_queries
+        return Episodes(
+            self.images.splits[split],
+            self.config.num_ways,
+            num_shots or self.config.num_shots,
+            num_queries,
+            self._seed(split),
+            split,
+            rotations=self._letters,
+        )
+
+    @property
+    def _letters(self) -> bool:
+        """Whether an image that is turned shows another character."""
+        return self.config.datasource in ("omniglot", "glyphs")
+
+    @property
+    def _clip(self) -> float | None:
+        return self.config.clip
+
+
+def build_experiment(
+    config: TrainingConfig, data_dir: pathlib.Path
+) -> Experiment:
+    """Builds what the settings describe.
+
+    Args:
+        config: the settings.
+        data_dir: where packed data sets lie.
+
+    Raises:
+        DataError: if the data set is missing, damaged or too small.
+    """
+    if isinstance(config, ImageConfig):
+        images = open_images(config.datasource, data_dir)
+        return ImageExperiment(config, images)
+    return SinusoidExperiment(config)

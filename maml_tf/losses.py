@@ -1,5 +1,8 @@
 """Losses of the paper as functions of (theta, batch): equations 2 and 3.
 
+Metrics are functions of (theta, task): what to make of a query set may depend
+on the support set.
+
 Making a loss of a model exchanges Keras' normalization layers in it for exact
 ones (normalization.py), so that no meta-gradient goes through theirs.
 """
@@ -10,8 +13,14 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from maml_tf.maml import LossFn, Params
-from maml_tf.normalization import use_exact_normalization
+from maml_tf.maml import LossFn, Params, Task
+from maml_tf.normalization import statistics_of_first, use_exact_normalization
+
+MetricFn = Callable[[Params, Task], tf.Tensor]
+
+# Whose mean and variance batch normalization uses on a query set: the query
+# set's own, as the paper's networks do, or the support set's.
+STATISTICS = ("transductive", "support")
 
 
 class Batch(NamedTuple):
@@ -28,7 +37,11 @@ class Batch(NamedTuple):
 
 
 def predict(
-    model: keras.Model, theta: Params, inputs, training: bool = True
+    model: keras.Model,
+    theta: Params,
+    inputs,
+    training: bool = True,
+    reference=None,
 ) -> tf.Tensor:
     """The outputs of `model` with `theta` in place of its trainable variables.
 
@@ -44,13 +57,23 @@ def predict(
         inputs: the model's inputs.
         training: True normalizes a batch by its own statistics, as the
             paper's networks always do.
+        reference: inputs by whose statistics batch normalization works
+            instead; each output then depends on its own input alone. Needs
+            the exact layers of normalization.py.
 
     Raises:
         ValueError: if theta does not fit the model.
     """
     state = zip(model.trainable_variables, theta, strict=True)
     with keras.StatelessScope(list(state)):
-        return model(inputs, training=training)
+        if reference is None:
+            return model(inputs, training=training)
+        num_reference = tf.shape(tf.nest.flatten(reference)[0])[0]
+        both = tf.nest.map_structure(
+            lambda *x: tf.concat(x, axis=0), reference, inputs
+        )
+        with statistics_of_first(num_reference):
+            return model(both, training=training)[num_reference:]
 
 
 def mean_squared_error(model: keras.Model) -> LossFn:
@@ -113,3 +136,39 @@ def cross_entropy(model: keras.Model, num_shots: int) -> LossFn:
         return tf.reduce_sum(per_example) / num_shots
 
     return loss
+
+
+def accuracy(model: keras.Model, statistics: str = "transductive") -> MetricFn:
+    """The share of a task's query examples whose class has the largest logit.
+
+    Batches are those of `cross_entropy`. Logits that are not finite make it
+    NaN, rather than a chance hit.
+
+    Args:
+        model: the network; gives logits [examples, N].
+        statistics: one of `STATISTICS`.
+
+    Raises:
+        ValueError: if `statistics` is none of them.
+    """
+    if statistics not in STATISTICS:
+        raise ValueError(
+            f"statistics must be one of {STATISTICS}. Received: "
+            f"statistics={statistics!r}"
+        )
+    use_exact_normalization(model)
+
+    def share_of_hits(theta: Params, task: Task) -> tf.Tensor:
+        reference = task.support.inputs if statistics == "support" else None
+        logits = predict(model, theta, task.query.inputs, reference=reference)
+        hits = tf.argmax(logits, -1) == tf.argmax(task.query.targets, -1)
+        finite = tf.reduce_all(tf.math.is_finite(logits))
+        share = tf.reduce_mean(tf.cast(hits, logits.dtype))
+        return tf.where(finite, share, share * float("nan"))
+
+    return share_of_hits
+
+
+def query_loss(loss: LossFn) -> MetricFn:
+    """The loss on a task's query set."""
+    return lambda theta, task: loss(theta, task.query)

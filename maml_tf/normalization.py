@@ -9,7 +9,9 @@ through these layers is wrong (see docs/normalization.md). The layers below
 write the variance out and differ in nothing else.
 """
 
-from collections.abc import Callable
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
 
 import keras
 import tensorflow as tf
@@ -21,6 +23,28 @@ NORMALIZATION_LAYERS = (
     keras.layers.LayerNormalization,
     keras.layers.RMSNormalization,
 )
+
+
+_num_reference: contextvars.ContextVar[int | None] = contextvars.ContextVar(
+    "num_reference", default=None
+)
+
+
+@contextlib.contextmanager
+def statistics_of_first(num_examples: int) -> Iterator[None]:
+    """Batch normalization in here uses the first examples of a batch alone.
+
+    The others are normalized by their statistics, too, so what the network
+    says of one of them does not depend on the rest.
+
+    Args:
+        num_examples: how many examples at the front give mean and variance.
+    """
+    token = _num_reference.set(num_examples)
+    try:
+        yield
+    finally:
+        _num_reference.reset(token)
 
 
 def moments(
@@ -41,6 +65,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """
 
     def _moments(self, inputs, mask):
+        num_reference = _num_reference.get()
+        if num_reference is not None:
+            inputs = inputs[:num_reference]
+            mask = None if mask is None else mask[:num_reference]
         if mask is not None or self.synchronized:
             return super()._moments(inputs, mask)
         return moments(inputs, self._reduction_axes)

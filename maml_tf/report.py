@@ -7,23 +7,19 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from maml_tf.evaluation import NUM_TASKS, Summary
-from maml_tf.figures import (
-    network_label,
-    plot_fits,
-    plot_learning_curves,
-)
+from maml_tf.evaluation import ACCURACY, Summary
+from maml_tf.experiment import ImageExperiment
+from maml_tf.figures import network_label, plot_metric_by_updates
 from maml_tf.files import write_atomically
-from maml_tf.paper import SINUSOID_MSE
+from maml_tf.image_figures import plot_episode, plot_training
+from maml_tf.paper import published
 from maml_tf.results import Evaluation, Results, as_json
+from maml_tf.sinusoid_figures import plot_fits
 
-UPDATES_IN_TABLE = (0, 1, 5, 10)
+UPDATES_IN_TABLE = {"sinusoid": (0, 1, 5, 10), "images": (0, 1, 3, 5, 10)}
 PAPER_ROW = "  paper"
+NORM_BY = {"transductive": "query", "support": "support"}
 FITS_SHOTS = (5, 10)  # of the paper's figure 2
-
-HEADER = ["network", "K", "step"] + [
-    f"{u} update" + ("s" if u != 1 else "") for u in UPDATES_IN_TABLE
-]
 
 
 def report(
@@ -36,8 +32,8 @@ def report(
     all numbers of all networks.
 
     Args:
-        directory: takes the files.
-        networks: in the order of the table's rows; the same shots each.
+        directory: takes the files; the run directory of the first network.
+        networks: in the order of the table's rows; the same evaluations each.
         console: to print on.
     """
     name = f"report{networks[0].tag}"
@@ -45,14 +41,27 @@ def report(
         name = f"comparison{networks[0].tag}"
         content = json.dumps([as_json(r) for r in networks], indent=2)
         write_atomically(directory / f"{name}.json", content)
-    rows = table_rows(networks)
+    header, rows = table_header(networks), table_rows(networks)
     notes = table_notes(networks)
-    _print(rows, notes, console)
-    write_atomically(directory / f"{name}.md", _markdown(rows, notes))
-    shots = [e.num_shots for e in networks[0].evaluations]
-    plot_learning_curves(
-        directory / f"{name}_mse_by_updates.png", networks, shots
-    )
+    _print(_title(networks[0]), header, rows, notes, console)
+    write_atomically(directory / f"{name}.md", _markdown(header, rows, notes))
+    shots = dict.fromkeys(e.num_shots for e in networks[0].evaluations)
+    if isinstance(networks[0].experiment, ImageExperiment):
+        plot_metric_by_updates(
+            directory / f"{name}_accuracy_by_updates.png", networks
+        )
+        if (directory / "validation.csv").exists():
+            plot_training(
+                directory / f"{name}_training.png", directory, networks[0]
+            )
+        for num_shots in shots:
+            plot_episode(
+                directory / f"{name}_episode_K{num_shots}.png",
+                networks[0],
+                num_shots,
+            )
+        return
+    plot_metric_by_updates(directory / f"{name}_mse_by_updates.png", networks)
     fitted = [r for r in networks if r.name not in ("oracle", "random")]
     for num_shots in shots:
         if fitted and num_shots in FITS_SHOTS:
@@ -61,30 +70,51 @@ def report(
             )
 
 
+def table_header(networks: list[Results]) -> list[str]:
+    """Titles of the columns."""
+    statistics = ["norm by"] if _statistics(networks) else []
+    return ["network", "K", *statistics, "step"] + [
+        f"{u} update" + ("s" if u != 1 else "") for u in _updates(networks)
+    ]
+
+
 def table_rows(networks: list[Results]) -> list[list[str]]:
     """Cells of the table: ours, and below it the paper's where it has one."""
     rows = []
-    for num_shots in [e.num_shots for e in networks[0].evaluations]:
+    updates = _updates(networks)
+    for key in networks[0].evaluations:
         for results in networks:
-            evaluation = results.at(num_shots)
+            evaluation = results.at(key.num_shots, key.statistics)
+            statistics = (
+                [NORM_BY[key.statistics]] if _statistics(networks) else []
+            )
             rows.append(
                 [
                     network_label(results.name),
-                    str(num_shots),
+                    str(key.num_shots),
+                    *statistics,
                     _step_size(evaluation),
-                    *(_cell(evaluation.summaries[u]) for u in UPDATES_IN_TABLE),
+                    *(
+                        _cell(evaluation.summaries[u], evaluation)
+                        for u in updates
+                    ),
                 ]
             )
-            published = SINUSOID_MSE.get((results.name, num_shots))
-            if published:
+            points = published(
+                results.name, results.experiment.config, key.num_shots
+            )
+            if points and key.statistics != "support":
                 rows.append(
                     [
                         PAPER_ROW,
-                        str(num_shots),
+                        str(key.num_shots),
+                        *("" for _ in statistics),
                         "",
                         *(
-                            f"{published[u]:.2f}" if u in published else ""
-                            for u in UPDATES_IN_TABLE
+                            _paper_cell(points[u], evaluation)
+                            if u in points
+                            else ""
+                            for u in updates
                         ),
                     ]
                 )
@@ -93,31 +123,62 @@ def table_rows(networks: list[Results]) -> list[list[str]]:
 
 def table_notes(networks: list[Results]) -> list[str]:
     """What a reader of the table has to know."""
+    metric = networks[0].experiment.reports
+    percent = " in %" if metric is ACCURACY else ""
     notes = [
-        f"Mean squared error on the query sets of {NUM_TASKS} "
-        f"{networks[0].split} tasks, ± 95 % interval; 0 updates is the query "
-        "set, too.",
+        f"{metric.name.capitalize()}{percent} on the query sets of "
+        f"{networks[0].num_tasks} {networks[0].split} tasks, ± 95 % interval; "
+        "0 updates is the query set, too.",
     ]
+    if _statistics(networks):
+        notes.append(
+            "norm by: whose mean and variance batch normalization uses, the "
+            "query set's own (transductive, as the paper) or the support set's."
+        )
     if any(e.alpha_searched for r in networks for e in r.evaluations):
         notes.append("* step size searched on validation tasks.")
     if any(
         evaluation.summaries[u].diverged
         for results in networks
         for evaluation in results.evaluations
-        for u in UPDATES_IN_TABLE
+        for u in _updates(networks)
     ):
         notes.append(
             "[n] n tasks diverged and are left out of the mean; the median, "
             "in the .json files, counts them."
         )
     notes += [
-        f"{network_label(results.name)}: stopped early, at iteration "
+        f"{network_label(results.name)}: weights of iteration "
+        f"{results.iteration}, the best in validation."
+        if results.tag.endswith("best")
+        else f"{network_label(results.name)}: stopped early, at iteration "
         f"{results.iteration} of "
         f"{results.experiment.config.num_iterations}."
         for results in networks
-        if results.name != "random" and not results.complete
+        if results.name not in ("random", "original") and not results.complete
     ]
     return notes
+
+
+def _title(results: Results) -> str:
+    experiment = results.experiment
+    if isinstance(experiment, ImageExperiment):
+        config = experiment.config
+        return f"{config.datasource}, {config.num_ways}-way classification"
+    return "Sinusoid regression"
+
+
+def _updates(networks: list[Results]) -> tuple[int, ...]:
+    images = isinstance(networks[0].experiment, ImageExperiment)
+    return UPDATES_IN_TABLE["images" if images else "sinusoid"]
+
+
+def _statistics(networks: list[Results]) -> bool:
+    """Whether the table tells statistics of batch normalization apart."""
+    return any(
+        e.statistics not in (None, "transductive")
+        for e in networks[0].evaluations
+    )
 
 
 def _step_size(evaluation: Evaluation) -> str:
@@ -126,18 +187,27 @@ def _step_size(evaluation: Evaluation) -> str:
     return f"{evaluation.alpha:g}" + ("*" if evaluation.alpha_searched else "")
 
 
-def _cell(summary: Summary) -> str:
+def _cell(summary: Summary, evaluation: Evaluation) -> str:
     diverged = f" [{summary.diverged}]" if summary.diverged else ""
-    digits = 2 if summary.mean >= 0.1 else 3
-    return f"{summary.mean:.{digits}f}±{summary.ci95:.{digits}f}{diverged}"
-
-
-def _print(rows, notes, console: Console) -> None:
-    table = Table(
-        title="Sinusoid regression", box=box.SIMPLE, collapse_padding=True
+    mean, ci95 = (
+        evaluation.metric.scale * x for x in (summary.mean, summary.ci95)
     )
-    for i, title in enumerate(HEADER):
-        table.add_column(title, justify="left" if i == 0 else "right")
+    if evaluation.metric is ACCURACY:
+        return f"{mean:.1f}±{ci95:.1f}{diverged}"
+    digits = 2 if mean >= 0.1 else 3
+    return f"{mean:.{digits}f}±{ci95:.{digits}f}{diverged}"
+
+
+def _paper_cell(point, evaluation: Evaluation) -> str:
+    if evaluation.metric is not ACCURACY:
+        return f"{point.mean:.2f}"
+    return f"{100 * point.mean:.1f}±{100 * point.ci95:.1f}"
+
+
+def _print(title, header, rows, notes, console: Console) -> None:
+    table = Table(title=title, box=box.SIMPLE, collapse_padding=True)
+    for i, heading in enumerate(header):
+        table.add_column(heading, justify="left" if i == 0 else "right")
     for i, row in enumerate(rows):
         following = rows[i + 1] if i + 1 < len(rows) else row
         table.add_row(
@@ -150,7 +220,7 @@ def _print(rows, notes, console: Console) -> None:
         console.print(note, markup=False, highlight=False)
 
 
-def _markdown(rows, notes) -> str:
-    lines = [HEADER, ["---"] * len(HEADER), *rows]
+def _markdown(header, rows, notes) -> str:
+    lines = [header, ["---"] * len(header), *rows]
     table = "".join("| " + " | ".join(line) + " |\n" for line in lines)
     return table + "\n" + "".join(f"{note}\n" for note in notes)

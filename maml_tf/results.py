@@ -8,34 +8,35 @@ from typing import Any
 
 import numpy as np
 
-from maml_tf.evaluation import NUM_TASKS, Summary, summarize
+from maml_tf.evaluation import Metric, Summary, summarize
 from maml_tf.experiment import Experiment
 from maml_tf.files import write_atomically
 from maml_tf.run_directory import versions
 
-# Predicting 0 costs at most 25 on a sinusoid of amplitude 5.
-DIVERGED_ABOVE = 100.0
-
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """One network on the held-out tasks with K points each.
+    """One network on the held-out tasks with K examples each.
 
     Attributes:
-        num_shots: K, points of the support set and of the query set.
+        num_shots: K of the support set (of each class, in classification).
         alpha: the step size.
         alpha_searched: whether it was searched on the validation tasks.
-        losses: query losses, float32 [num_tasks, updates + 1].
+        values: of the metric on query sets, float32 [num_tasks, updates + 1].
+        metric: what the values are.
+        statistics: as `Experiment.statistics`.
     """
 
     num_shots: int
     alpha: float
     alpha_searched: bool
-    losses: np.ndarray
+    values: np.ndarray
+    metric: Metric
+    statistics: str | None = None
 
     @property
     def summaries(self) -> list[Summary]:
-        return summarize(self.losses, DIVERGED_ABOVE)
+        return summarize(self.values, self.metric.largest)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +64,17 @@ class Results:
     def complete(self) -> bool:
         return self.iteration == self.experiment.config.num_iterations
 
-    def at(self, num_shots: int) -> Evaluation:
-        return next(e for e in self.evaluations if e.num_shots == num_shots)
+    @property
+    def num_tasks(self) -> int:
+        return len(self.evaluations[0].values)
+
+    def at(self, num_shots: int, statistics: str | None = None) -> Evaluation:
+        """The evaluation with K shots (and of these statistics, if given)."""
+        return next(
+            e
+            for e in self.evaluations
+            if e.num_shots == num_shots and statistics in (None, e.statistics)
+        )
 
 
 def write_results(directory: pathlib.Path, results: Results) -> None:
@@ -72,15 +82,21 @@ def write_results(directory: pathlib.Path, results: Results) -> None:
 
     The CSV has the columns update0, update1, ... and the rows mean, standard
     deviation and confidence interval; update0 is the query set before
-    adaptation. The losses of every task lie beside it as .npy.
+    adaptation. The values of every task lie beside it as .npy.
     """
     for evaluation in results.evaluations:
         stem = (
             f"{results.split}_ubs{evaluation.num_shots}"
             f"_stepsize{evaluation.alpha}"
         )
-        if "iteration" in results.tag:
-            stem += f"_iteration{results.iteration}"
+        if evaluation.statistics not in (None, "transductive"):
+            stem += f"_{evaluation.statistics}"
+        for part in ("queries", "iteration", "best", "tasks"):
+            stem += "".join(
+                f"_{found}"
+                for found in results.tag.split("_")
+                if found.startswith(part)
+            )
         summaries = evaluation.summaries
         rows = [
             [f"update{s.update}" for s in summaries],
@@ -93,7 +109,7 @@ def write_results(directory: pathlib.Path, results: Results) -> None:
             "".join(",".join(row) + "\n" for row in rows),
         )
         content = io.BytesIO()
-        np.save(content, evaluation.losses)
+        np.save(content, evaluation.values)
         write_atomically(directory / f"{stem}.npy", content.getvalue())
     write_atomically(
         directory / f"results{results.tag}.json",
@@ -102,7 +118,7 @@ def write_results(directory: pathlib.Path, results: Results) -> None:
 
 
 def as_json(results: Results) -> dict[str, Any]:
-    """Results without the losses of single tasks; None for what is infinite."""
+    """Results without the values of single tasks; None for what is infinite."""
 
     def numbers(summary: Summary) -> dict[str, Any]:
         return {
@@ -110,22 +126,24 @@ def as_json(results: Results) -> dict[str, Any]:
             for name, value in dataclasses.asdict(summary).items()
         }
 
+    metric = results.experiment.reports
     return {
         "name": results.name,
         "iteration": results.iteration,
         "complete": results.complete,
         "split": results.split,
-        "num_tasks": NUM_TASKS,
+        "num_tasks": results.num_tasks,
         "metric": (
-            "mean squared error on the query set, update 0 included; mean, "
-            "ci95 and sd over tasks at or below diverged_above"
+            f"{metric.name} on the query set, update 0 included; mean, ci95 "
+            "and sd over tasks that did not diverge"
         ),
-        "diverged_above": DIVERGED_ABOVE,
+        "diverged_above": metric.largest,
         "evaluations": [
             {
                 "num_shots": e.num_shots,
                 "alpha": e.alpha,
                 "alpha_searched": e.alpha_searched,
+                "batch_norm_statistics": e.statistics,
                 "updates": [numbers(s) for s in e.summaries],
             }
             for e in results.evaluations

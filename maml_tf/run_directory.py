@@ -2,7 +2,9 @@
 
 config.json      settings, format and package versions
 checkpoints/     see checkpoints.py
+best/            the weights that did best in validation (images)
 train.csv        running losses
+validation.csv   accuracy on validation tasks (images)
 tensorboard/     the same for TensorBoard
 results.json ... what evaluation found, tables and figures
 """
@@ -18,13 +20,12 @@ import platform
 from collections.abc import Iterator
 from typing import Any
 
-from maml_tf.configs import SinusoidConfig
+from maml_tf.configs import ImageConfig, SinusoidConfig, TrainingConfig
 from maml_tf.errors import ConfigError, RunDirectoryError
 from maml_tf.files import SCRATCH_SUFFIX, write_atomically
 
 FORMAT = 1
 
-_CONFIGS = {"sinusoid": SinusoidConfig}
 _PACKAGES = ("tensorflow", "keras", "numpy")
 
 
@@ -33,15 +34,19 @@ class RunDirectory:
     """A run's directory with the settings that it holds."""
 
     path: pathlib.Path
-    config: SinusoidConfig
+    config: TrainingConfig
 
     @property
     def checkpoints(self) -> pathlib.Path:
         return self.path / "checkpoints"
 
+    @property
+    def best(self) -> pathlib.Path:
+        return self.path / "best"
+
     @classmethod
     def for_training(
-        cls, logdir: pathlib.Path, config: SinusoidConfig, resume: bool
+        cls, logdir: pathlib.Path, config: TrainingConfig, resume: bool
     ) -> "RunDirectory":
         """Makes the directory of a run, or opens it to go on.
 
@@ -105,7 +110,7 @@ class RunDirectory:
         """
         content = {
             "format": FORMAT,
-            "datasource": "sinusoid",
+            "datasource": self.config.datasource,
             "config": dataclasses.asdict(self.config),
             "versions": versions(),
         }
@@ -146,7 +151,9 @@ class RunDirectory:
                 f"format {FORMAT}. Choose another --logdir."
             )
         try:
-            config = _CONFIGS[content["datasource"]](**content["config"])
+            sinusoid = content["datasource"] == SinusoidConfig.datasource
+            kind = SinusoidConfig if sinusoid else ImageConfig
+            config = kind(**content["config"])
         except (KeyError, TypeError, ConfigError) as e:
             raise RunDirectoryError(
                 f"{path / 'config.json'} does not hold the settings of an "

@@ -1,38 +1,102 @@
 """Training and evaluating a run in its directory."""
 
 import dataclasses
+import functools
 import pathlib
+import re
 import time
 from collections.abc import Sequence
 
 from rich.console import Console
 
+from maml_tf import validation
 from maml_tf.checkpoints import Checkpoints
-from maml_tf.configs import SinusoidConfig
+from maml_tf.configs import ImageConfig, SinusoidConfig, TrainingConfig
+from maml_tf.datasets import open_images
 from maml_tf.errors import RunDirectoryError
-from maml_tf.evaluation import Evaluator, held_out_tasks, search_step_size
-from maml_tf.experiment import Experiment
+from maml_tf.evaluation import NUM_TASKS, Evaluator, search_step_size
+from maml_tf.experiment import (
+    Experiment,
+    ImageExperiment,
+    build_experiment,
+)
+from maml_tf.logs import IterationLog
+from maml_tf.original import read_original_checkpoint
 from maml_tf.progress import TrainingProgress
 from maml_tf.results import Evaluation, Results, write_results
 from maml_tf.run_directory import RunDirectory
-from maml_tf.training import TrainingLog, train
+from maml_tf.training import LOG_FIELDS, train
+from maml_tf.validation import Validation
 
-EVALUATION_SHOTS = (5, 10, 20)  # the paper's figure 3 and appendix
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSettings:
+    """What to evaluate; None stands for the standard evaluation.
+
+    Attributes:
+        split: `validation` or `test`.
+        shots: numbers of support examples K.
+        num_queries: query images of a class; None takes K.
+        alpha: the step size. None takes that of meta-training; searches it
+            on the validation tasks for a network that was not meta-trained;
+            and leaves the oracle, which knows the task, as it is.
+        statistics: as `Experiment.statistics`, one or more.
+        iteration: the checkpoint; None takes the newest.
+        best: the weights that did best in validation, instead.
+        num_tasks: how many tasks.
+    """
+
+    split: str = "test"
+    shots: Sequence[int] | None = None
+    num_queries: int | None = None
+    alpha: float | None = None
+    statistics: Sequence[str] | None = None
+    iteration: int | None = None
+    best: bool = False
+    num_tasks: int = NUM_TASKS
+
+    @property
+    def tag(self) -> str:
+        """Ends the names of files of anything but the standard evaluation."""
+        parts = [] if self.split == "test" else [self.split]
+        if self.shots is not None:
+            parts.append("ubs" + "-".join(map(str, self.shots)))
+        if self.num_queries is not None:
+            parts.append(f"queries{self.num_queries}")
+        if self.alpha is not None:
+            parts.append(f"stepsize{self.alpha}")
+        if self.statistics is not None:
+            parts.append("-".join(self.statistics))
+        if self.iteration is not None:
+            parts.append(f"iteration{self.iteration}")
+        if self.best:
+            parts.append("best")
+        if self.num_tasks != NUM_TASKS:
+            parts.append(f"tasks{self.num_tasks}")
+        return "".join(f"_{part}" for part in parts)
+
+
+STANDARD = EvaluationSettings()
 
 
 def open_run(
-    logdir: pathlib.Path, config: SinusoidConfig, resume: bool
+    logdir: pathlib.Path,
+    config: TrainingConfig,
+    data_dir: pathlib.Path,
+    resume: bool,
 ) -> RunDirectory:
     """Makes or finds a run's directory, and sees that it can be trained.
 
     Args:
         logdir: the directory of all runs.
         config: the settings.
+        data_dir: where packed data sets lie.
         resume: go on with a run that is there, rather than begin anew.
 
     Raises:
-        RunDirectoryError: if it cannot.
+        ExperimentError: if it cannot; nothing is made then.
     """
+    build_experiment(config, data_dir)
     run = RunDirectory.for_training(logdir, config, resume)
     done = max(Checkpoints(run.checkpoints, {}).iterations(), default=0)
     if done > config.num_iterations:
@@ -44,11 +108,14 @@ def open_run(
     return run
 
 
-def train_run(run: RunDirectory, log: bool, console: Console) -> None:
+def train_run(
+    run: RunDirectory, data_dir: pathlib.Path, log: bool, console: Console
+) -> None:
     """Trains a run to its last iteration, from wherever it stands.
 
     Args:
         run: the run.
+        data_dir: where packed data sets lie.
         log: write TensorBoard events.
         console: for progress.
 
@@ -60,8 +127,9 @@ def train_run(run: RunDirectory, log: bool, console: Console) -> None:
         f"{name} {value}" for name, value in dataclasses.asdict(config).items()
     )
     console.print(f"{config.method}: {settings}", highlight=False)
+    tensorboard = run.path / "tensorboard" if log else None
     with run.locked():
-        experiment = Experiment.build(config)
+        experiment = build_experiment(config, data_dir)
         phases = experiment.phases()
         checkpoints = Checkpoints(run.checkpoints, experiment.state(phases))
         start = checkpoints.restore_latest() or 0
@@ -83,11 +151,9 @@ def train_run(run: RunDirectory, log: bool, console: Console) -> None:
                 config.meta_batch_size,
                 checkpoints,
                 start,
-                TrainingLog(
-                    run.path / "train.csv",
-                    run.path / "tensorboard" if log else None,
-                ),
+                IterationLog(run.path / "train.csv", LOG_FIELDS, tensorboard),
                 bar,
+                _validation(run, experiment, tensorboard),
             )
         console.print(
             f"{config.method}: trained {total - start} iterations in "
@@ -95,12 +161,37 @@ def train_run(run: RunDirectory, log: bool, console: Console) -> None:
         )
 
 
+def _validation(
+    run: RunDirectory, experiment: Experiment, tensorboard: pathlib.Path | None
+) -> Validation | None:
+    """Accuracy after the updates of training, as the original measures it."""
+    config = run.config
+    if not isinstance(config, ImageConfig):
+        return None
+    evaluator = Evaluator(
+        experiment.loss(), experiment.adapts, [experiment.metric()]
+    )
+    measure = functools.partial(
+        evaluator,
+        experiment.model.trainable_variables,
+        experiment.tasks("validation"),
+        config.alpha,
+        validation.NUM_TASKS,
+        config.num_steps,
+    )
+    return Validation(
+        lambda: float(measure()[0, :, -1].mean()),
+        IterationLog(
+            run.path / "validation.csv", [validation.FIELD], tensorboard
+        ),
+        Checkpoints(run.best, {"weights": experiment.variables}, keep=1),
+    )
+
+
 def evaluate_run(
     run: RunDirectory,
-    iteration: int | None = None,
-    split: str = "test",
-    shots: Sequence[int] | None = None,
-    alpha: float | None = None,
+    data_dir: pathlib.Path,
+    settings: EvaluationSettings = STANDARD,
 ) -> Results:
     """Evaluates a run from its directory alone, and writes the results there.
 
@@ -108,57 +199,83 @@ def evaluate_run(
 
     Args:
         run: the run.
-        iteration: the checkpoint; None takes the newest.
-        split: `validation` or `test`.
-        shots: numbers of points K; None takes `EVALUATION_SHOTS`.
-        alpha: the step size. None takes that of meta-training; searches it
-            on the validation tasks for a network that was not meta-trained;
-            and leaves the oracle, which knows the task, as it is.
+        data_dir: where packed data sets lie.
+        settings: what to evaluate.
 
     Raises:
-        RunDirectoryError: if there is no such checkpoint, or it is damaged.
+        ExperimentError: if there is no such checkpoint, it is damaged, or
+            the data set cannot be used.
     """
-    experiment = Experiment.build(run.config)
-    tag = _tag(iteration, split, shots, alpha)
-    checkpoints = Checkpoints(
-        run.checkpoints, {"weights": experiment.variables}
-    )
+    experiment = build_experiment(run.config, data_dir)
+    directory = run.best if settings.best else run.checkpoints
+    checkpoints = Checkpoints(directory, {"weights": experiment.variables})
+    iteration = settings.iteration
     if iteration is not None:
         checkpoints.restore(iteration)
     else:
         iteration = checkpoints.restore_latest()
     if iteration is None:
         raise RunDirectoryError(
-            f"{run.path} holds no checkpoint; train it first."
+            f"{directory} holds no checkpoint; train the run first."
         )
-    if alpha is None:
-        alpha = _default_step_size(run.config)
+    asked = settings
+    if asked.alpha is None:
+        settings = dataclasses.replace(
+            asked, alpha=_default_step_size(run.config)
+        )
     results = evaluate_network(
-        run.config.method, experiment, iteration, split, shots, alpha
+        run.config.method, experiment, iteration, settings
     )
-    results = dataclasses.replace(results, tag=tag)
+    results = dataclasses.replace(results, tag=asked.tag)
     write_results(run.path, results)
     return results
 
 
-def _tag(iteration, split, shots, alpha) -> str:
-    parts = [] if split == "test" else [split]
-    if shots is not None:
-        parts.append("ubs" + "-".join(map(str, shots)))
-    if alpha is not None:
-        parts.append(f"stepsize{alpha}")
-    if iteration is not None:
-        parts.append(f"iteration{iteration}")
-    return "".join(f"_{part}" for part in parts)
+def evaluate_original(
+    prefix: pathlib.Path,
+    config: ImageConfig,
+    directory: pathlib.Path,
+    data_dir: pathlib.Path,
+    settings: EvaluationSettings = STANDARD,
+) -> Results:
+    """Evaluates weights that the original code saved, as a run of ours.
+
+    Args:
+        prefix: of the checkpoint's files.
+        config: the data set, and the step size unless `settings` has one.
+        directory: takes the results.
+        data_dir: where packed data sets lie.
+        settings: what to evaluate.
+
+    Raises:
+        ExperimentError: if the checkpoint or the data set cannot be used.
+    """
+    network = read_original_checkpoint(prefix)
+    config = network.config(
+        config.datasource, alpha=config.alpha, num_shots=config.num_shots
+    )
+    experiment = ImageExperiment(
+        config, open_images(config.datasource, data_dir)
+    )
+    network.assign_to(experiment.model)
+    directory.mkdir(parents=True, exist_ok=True)
+    iteration = re.search(r"\d*$", prefix.name).group() or 0
+    results = evaluate_network(
+        "original",
+        experiment,
+        int(iteration),
+        dataclasses.replace(settings, alpha=settings.alpha or config.alpha),
+    )
+    results = dataclasses.replace(results, tag=settings.tag)
+    write_results(directory, results)
+    return results
 
 
 def evaluate_network(
     name: str,
     experiment: Experiment,
     iteration: int,
-    split: str = "test",
-    shots: Sequence[int] | None = None,
-    alpha: float | None = None,
+    settings: EvaluationSettings = STANDARD,
 ) -> Results:
     """Evaluates the weights that an experiment's network holds now.
 
@@ -166,34 +283,52 @@ def evaluate_network(
         name: what to call the network.
         experiment: the network and its tasks.
         iteration: iterations that it was trained for.
-        split, shots: as for `evaluate_run`.
-        alpha: the step size; None searches it on the validation tasks.
+        settings: what to evaluate; step size None searches it on the
+            validation tasks.
     """
-    evaluator = Evaluator(experiment.loss, experiment.adapts)
     theta = experiment.model.trainable_variables
+    statistics = settings.statistics or [experiment.statistics]
 
-    def evaluate(num_shots: int) -> Evaluation:
-        step_size = alpha
+    def evaluate(num_shots: int) -> list[Evaluation]:
+        evaluator = Evaluator(
+            experiment.loss(num_shots),
+            experiment.adapts,
+            [experiment.metric(s) for s in statistics],
+        )
+
+        def tasks(split: str):
+            return experiment.tasks(split, num_shots, settings.num_queries)
+
+        alpha = settings.alpha
         if alpha is None:
-            step_size = search_step_size(
-                evaluator,
-                theta,
-                held_out_tasks(experiment.tasks("validation", num_shots)),
+            alpha = search_step_size(
+                evaluator, theta, tasks("validation"), experiment.reports
             )
-        tasks = held_out_tasks(experiment.tasks(split, num_shots))
-        losses = evaluator(theta, tasks, step_size)
-        return Evaluation(num_shots, step_size, alpha is None, losses)
+        values = evaluator(
+            theta, tasks(settings.split), alpha, settings.num_tasks
+        )
+        searched = settings.alpha is None
+        return [
+            Evaluation(num_shots, alpha, searched, v, experiment.reports, s)
+            for v, s in zip(values, statistics, strict=True)
+        ]
 
     return Results(
         name,
         experiment,
         iteration,
-        [evaluate(k) for k in shots or EVALUATION_SHOTS],
-        split,
+        [
+            evaluation
+            for num_shots in settings.shots or experiment.evaluation_shots
+            for evaluation in evaluate(num_shots)
+        ],
+        settings.split,
+        settings.tag,
     )
 
 
-def _default_step_size(config: SinusoidConfig) -> float | None:
+def _default_step_size(config: TrainingConfig) -> float | None:
     if config.metatrain_iterations:
         return config.alpha
-    return 0.0 if config.baseline == "oracle" else None
+    oracle = isinstance(config, SinusoidConfig) and config.baseline == "oracle"
+    return 0.0 if oracle else None

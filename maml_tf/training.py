@@ -1,8 +1,6 @@
 """The training loop: tasks in, checkpoints, logs and progress out."""
 
-import csv
 import dataclasses
-import pathlib
 from collections.abc import Callable, Sequence
 
 import keras
@@ -11,11 +9,13 @@ import tensorflow as tf
 
 from maml_tf.checkpoints import Checkpoints
 from maml_tf.errors import TrainingDivergedError
-from maml_tf.files import write_atomically
+from maml_tf.logs import IterationLog, RunningMeans
 from maml_tf.maml import MetaGradientFn, Task
 from maml_tf.meta_step import MetaStep
 from maml_tf.tasks import TaskStream
+from maml_tf.validation import VALIDATE_EVERY, Validation
 
+LOG_FIELDS = ("pre_update", "post_update")  # losses
 LOG_EVERY = 100  # iterations; the original's summary interval
 CHECKPOINT_EVERY = 1000  # iterations, a multiple of LOG_EVERY
 
@@ -35,67 +35,6 @@ class Phase:
     optimizer: keras.optimizers.Optimizer
 
 
-class TrainingLog:
-    """Losses averaged over the iterations since the row before, as CSV."""
-
-    FIELDS = ("iteration", "pre_update", "post_update")
-
-    def __init__(self, path: pathlib.Path, tensorboard: pathlib.Path | None):
-        """
-        Args:
-            path: the CSV file.
-            tensorboard: directory of event files, or None for none.
-        """
-        self._path = path
-        self._writer = (
-            tf.summary.create_file_writer(str(tensorboard))
-            if tensorboard
-            else None
-        )
-        self._window: dict[str, list[np.ndarray]] = {}
-
-    def start(self, iteration: int) -> None:
-        """Drops rows after `iteration`, which training will write again."""
-        kept = [",".join(self.FIELDS)]
-        if self._path.exists():
-            for line in self._path.read_text().splitlines(keepends=True)[1:]:
-                # A kill can leave half a row at the end.
-                number = line.split(",")[0]
-                if (
-                    line.endswith("\n")
-                    and number.isdigit()
-                    and int(number) <= iteration
-                ):
-                    kept.append(line.rstrip("\n"))
-        write_atomically(self._path, "\n".join(kept) + "\n")
-
-    def add(self, losses: dict[str, np.ndarray]) -> None:
-        """Notes the losses of some iterations."""
-        for name, values in losses.items():
-            self._window.setdefault(name, []).append(values)
-
-    def write_row(self, iteration: int) -> dict[str, float]:
-        """Writes the means of what was noted, and forgets it."""
-        means = {
-            name: float(np.concatenate(values).mean())
-            for name, values in self._window.items()
-        }
-        self._window = {}
-        with open(self._path, "a", newline="") as file:
-            row = {"iteration": iteration, **means}
-            csv.DictWriter(file, self.FIELDS, lineterminator="\n").writerow(row)
-        if self._writer:
-            with self._writer.as_default(step=iteration):
-                for name, mean in means.items():
-                    tf.summary.scalar(f"loss/{name}", mean)
-        return means
-
-    def flush(self) -> None:
-        """Brings the events of the rows so far to the disk."""
-        if self._writer:
-            self._writer.flush()
-
-
 def train(
     model: keras.Model,
     phases: Sequence[Phase],
@@ -103,8 +42,9 @@ def train(
     meta_batch_size: int,
     checkpoints: Checkpoints,
     start: int,
-    log: TrainingLog,
+    log: IterationLog,
     on_progress: Callable[[int, dict[str, float]], None],
+    validation: Validation | None = None,
 ) -> None:
     """Runs the phases one after the other: Algorithm 1 from `start` on.
 
@@ -119,15 +59,22 @@ def train(
         meta_batch_size: tasks of one meta-step.
         checkpoints: where the state is saved; restored by the caller.
         start: iterations done already.
-        log: takes the losses.
+        log: takes the losses, averaged since the row before.
         on_progress: called with the number of iterations done and the latest
-            row of the log (empty before the first).
+            losses and validation metric (empty before the first).
+        validation: if there is one, it is made every `VALIDATE_EVERY`
+            iterations and at the end, each time followed by a checkpoint.
 
     Raises:
         TrainingDivergedError: if a loss is not finite.
     """
     log.start(start)
     latest: dict[str, float] = {}
+    checkpoint_every = CHECKPOINT_EVERY
+    if validation:
+        latest |= validation.start(start)
+        checkpoint_every = VALIDATE_EVERY
+    means = RunningMeans()
     iteration, end = start, 0
     last = sum(phase.iterations for phase in phases)
     for phase in phases:
@@ -150,11 +97,15 @@ def train(
                 count,
             )
             _check_finite(losses, iteration)
-            log.add(losses)
+            means.add(losses)
             iteration += count
             if iteration in (row_due, last):
-                latest = log.write_row(iteration)
-            if iteration % CHECKPOINT_EVERY == 0 or iteration == last:
+                row = means.take()
+                log.write(iteration, row)
+                latest |= row
+            if iteration % checkpoint_every == 0 or iteration == last:
+                if validation:
+                    latest |= validation(iteration)
                 log.flush()  # rows before a checkpoint are not written again
                 checkpoints.save(iteration)
             on_progress(iteration, latest)

@@ -1,11 +1,14 @@
-"""Starts TensorFlow as the command line does, and finds reference data."""
+"""Starts TensorFlow and the command line, and finds reference data."""
 
 import os
 import pathlib
+import subprocess
+import sys
 
 import keras
 import pytest
 
+import run_experiment
 from maml_tf.runtime import start_tensorflow
 
 start_tensorflow()
@@ -23,3 +26,27 @@ def float64():
     keras.config.set_dtype_policy("float64")
     yield
     keras.config.set_dtype_policy(before)
+
+
+def parse(*arguments):
+    """Sets the flags as if they were new; returns what is left over."""
+    flags = run_experiment.FLAGS
+    flags.unparse_flags()
+    for name in flags:
+        flags[name].unparse()
+    return flags(["run_experiment.py", *arguments])
+
+
+def command(*arguments):
+    """Runs the command line in this process."""
+    run_experiment.main(parse(*arguments))
+
+
+def start(*arguments):
+    """Starts the command line in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "run_experiment.py"), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )

@@ -8,19 +8,14 @@ import numpy as np
 import pytest
 
 from maml_tf.errors import DataError
-from maml_tf.glyphs import (
+from maml_tf.glyph_characters import (
     CHARACTERS,
-    DRAWINGS,
-    SIZE,
-    _draw_lines,
     character_names,
     characters,
-    draw,
-    glyphs,
     select_characters,
-    squared_distances,
-    thin,
 )
+from maml_tf.glyph_lines import squared_distances, thin
+from maml_tf.glyphs import DRAWINGS, SIZE, _draw_lines, draw, glyphs
 
 
 @pytest.fixture(scope="module")

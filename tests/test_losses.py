@@ -5,7 +5,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maml_tf.losses import Batch, cross_entropy, mean_squared_error, supervised
+from maml_tf.losses import (
+    Batch,
+    accuracy,
+    cross_entropy,
+    mean_squared_error,
+    predict,
+    query_loss,
+    supervised,
+)
+from maml_tf.maml import Task
+from maml_tf.models import conv_net
 from maml_tf.normalization import BatchNormalization
 
 
@@ -65,3 +75,213 @@ def test_making_a_loss_makes_normalization_exact():
     )
     mean_squared_error(model)
     assert type(model.layers[0]) is BatchNormalization
+
+
+def gradients(function, *arguments):
+    with tf.GradientTape() as tape:
+        tape.watch(arguments[0])
+        value = function(*arguments)
+    return tape.gradient(value, arguments[0])
+
+
+@pytest.mark.parametrize(
+    ("shots", "per_class"),
+    [(1, 1), (4, 4), (1, 15), (5, 15)],
+    ids=["1 shot", "4 shots", "query of 1 shot", "query of 5 shots"],
+)
+def test_gradients_of_cross_entropy_have_the_originals_scale(
+    linear, shots, per_class
+):
+    """N times that of the mean on N*K examples, N*Q/K on N*Q."""
+    model, kernel = linear
+    theta = [tf.constant(kernel)]
+    x = np.random.default_rng(3).standard_normal((3 * per_class, 2), "f")
+    batch = Batch(x, np.eye(3)[np.arange(3 * per_class) % 3])
+    mean = supervised(
+        model, keras.losses.CategoricalCrossentropy(from_logits=True)
+    )
+    for ours, means in zip(
+        gradients(cross_entropy(model, shots), theta, batch),
+        gradients(mean, theta, batch),
+        strict=True,
+    ):
+        np.testing.assert_allclose(
+            ours, 3 * per_class / shots * means, rtol=1e-6
+        )
+
+
+def a_task(query_logits, labels):
+    """A task for a model whose logits are its inputs."""
+    num_ways = np.shape(query_logits)[1]
+    targets = np.eye(num_ways, dtype=np.float32)
+    return Task(
+        support=Batch(3 * targets, targets),
+        query=Batch(np.array(query_logits, np.float32), targets[labels]),
+    )
+
+
+@pytest.fixture
+def identity():
+    """A model that gives its inputs back, and its parameters."""
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(3, use_bias=False)]
+    )
+    return model, [tf.eye(3)]
+
+
+LOGITS = [[2, 1, 0], [-5, -3, -4], [0, 0, 1e-3], [0.1, 0, -9]]
+
+
+@pytest.mark.parametrize(
+    ("labels", "share"),
+    [([0, 1, 2, 0], 1.0), ([0, 1, 2, 2], 0.75), ([1, 0, 1, 1], 0.0)],
+)
+def test_accuracy_is_the_share_of_hits_on_the_query_set(
+    identity, labels, share
+):
+    model, theta = identity
+    assert float(accuracy(model)(theta, a_task(LOGITS, labels))) == share
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_logits_that_are_not_finite_have_no_accuracy(identity, value):
+    model, theta = identity
+    logits = [*LOGITS[:3], [value, 0, 0]]
+    found = accuracy(model)(theta, a_task(logits, [0, 1, 2, 0]))
+    assert np.isnan(float(found))
+
+
+def test_unknown_statistics_are_refused(identity):
+    with pytest.raises(ValueError, match=r"'support'\).*statistics='query'"):
+        accuracy(identity[0], "query")
+
+
+def test_accuracy_by_the_statistics_of_query_or_support():
+    """A single example is normalized to 0 by its own statistics."""
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.BatchNormalization(scale=False)]
+    )
+    theta = [tf.constant([0.1, 0.0, 0.0])]
+    task = a_task([[0, 5, 0]], [1])
+    for metric, value in (
+        (accuracy(model), 0.0),
+        (accuracy(model, "transductive"), 0.0),
+        (accuracy(model, "support"), 1.0),
+    ):
+        assert float(metric(theta, task)) == value
+
+
+def test_query_loss_is_the_loss_on_the_query_set(identity):
+    model, theta = identity
+    task = a_task(LOGITS, [0, 1, 2, 0])
+    loss = cross_entropy(model, 1)
+    found = query_loss(loss)(theta, task)
+    assert float(found) == float(loss(theta, task.query))
+
+
+class Normalized:
+    """A network with two layers of batch normalization, and its inputs."""
+
+    def __init__(self):
+        rng = np.random.default_rng(4)
+        self.model = keras.Sequential(
+            [
+                keras.Input((3,)),
+                keras.layers.Dense(4),
+                BatchNormalization(scale=False, epsilon=1e-3),
+                keras.layers.ReLU(),
+                keras.layers.Dense(2),
+                BatchNormalization(epsilon=1e-2),
+            ]
+        )
+        self.theta = [
+            tf.constant(rng.standard_normal(v.shape))
+            for v in self.model.trainable_variables
+        ]
+        # Keras' inputs are float32 whatever the policy.
+        self.support = rng.standard_normal((6, 3), "f")
+        self.query = rng.standard_normal((5, 3), "f")
+
+    def predict(self, inputs, reference=None):
+        outputs = predict(self.model, self.theta, inputs, reference=reference)
+        return outputs.numpy()
+
+    def by_hand(self):
+        """Outputs for the query set by the statistics of the support set."""
+        w1, b1, offset1, w2, b2, scale2, offset2 = map(np.array, self.theta)
+        hidden = [x @ w1 + b1 for x in (self.support, self.query)]
+        mean, variance = hidden[0].mean(0), hidden[0].var(0)
+        outputs = [
+            np.maximum((x - mean) / np.sqrt(variance + 1e-3) + offset1, 0) @ w2
+            + b2
+            for x in hidden
+        ]
+        mean, variance = outputs[0].mean(0), outputs[0].var(0)
+        normalized = (outputs[1] - mean) / np.sqrt(variance + 1e-2)
+        return normalized * scale2 + offset2
+
+
+@pytest.fixture
+def normalized(float64):
+    return Normalized()
+
+
+def test_a_reference_normalizes_by_its_statistics(normalized):
+    outputs = normalized.predict(normalized.query, normalized.support)
+    np.testing.assert_allclose(outputs, normalized.by_hand(), rtol=1e-10)
+    transductive = normalized.predict(normalized.query)
+    assert np.abs(outputs - transductive).min() > 1e-3
+
+
+def test_with_a_reference_each_query_image_is_on_its_own(normalized):
+    together = normalized.predict(normalized.query, normalized.support)
+    assert together.shape == (5, 2)
+    for i in range(5):
+        alone = normalized.predict(
+            normalized.query[i : i + 1], normalized.support
+        )
+        np.testing.assert_allclose(alone, together[i : i + 1], rtol=1e-10)
+
+
+def test_inputs_as_their_own_reference_change_nothing(normalized):
+    np.testing.assert_allclose(
+        normalized.predict(normalized.query, normalized.query),
+        normalized.predict(normalized.query),
+        rtol=1e-10,
+    )
+
+
+def test_the_reference_holds_for_one_call_only(normalized):
+    before = normalized.predict(normalized.query)
+    normalized.predict(normalized.query, normalized.support)
+    np.testing.assert_array_equal(normalized.predict(normalized.query), before)
+
+
+def test_a_reference_serves_any_number_of_examples_when_compiled(normalized):
+    sizes = tf.TensorSpec([None, 3], tf.float32)
+    compiled = tf.function(
+        lambda query, support: predict(
+            normalized.model, normalized.theta, query, reference=support
+        ),
+        input_signature=[sizes, sizes],
+    )
+    expected = normalized.by_hand()
+    for count in (1, 5):
+        np.testing.assert_allclose(
+            compiled(normalized.query[:count], normalized.support),
+            expected[:count],
+            rtol=1e-10,
+        )
+
+
+def test_a_reference_of_images(float64):
+    model = conv_net((6, 6, 1), 3, 2)
+    theta = [tf.convert_to_tensor(v) for v in model.trainable_variables]
+    rng = np.random.default_rng(5)
+    support = rng.random((4, 6, 6, 1), "f")
+    query = rng.random((3, 6, 6, 1), "f")
+    together = predict(model, theta, query, reference=support)
+    alone = predict(model, theta, query[1:2], reference=support)
+    np.testing.assert_allclose(alone, together[1:2], rtol=1e-9)
+    both = predict(model, theta, support, reference=support)
+    np.testing.assert_allclose(both, predict(model, theta, support), rtol=1e-9)

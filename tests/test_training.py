@@ -5,16 +5,16 @@ import functools
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from maml_tf import training
 from maml_tf.checkpoints import Checkpoints
 from maml_tf.errors import TrainingDivergedError
+from maml_tf.logs import IterationLog
 from maml_tf.losses import mean_squared_error
 from maml_tf.maml import joint_gradient, task_meta_gradient
 from maml_tf.models import dense_net
 from maml_tf.sinusoid import Sinusoids
-from maml_tf.training import Phase, TrainingLog, train
+from maml_tf.training import LOG_FIELDS, Phase, train
 
 BATCH = 3
 
@@ -55,7 +55,7 @@ class Run:
             BATCH,
             self.checkpoints,
             start,
-            TrainingLog(self.directory / "train.csv", None),
+            IterationLog(self.directory / "train.csv", LOG_FIELDS),
             self.on_progress,
         )
         return self
@@ -130,18 +130,3 @@ def test_a_loss_that_is_not_finite_stops_training(tmp_path):
         np.isfinite(w).all()
         for w in Run(tmp_path, 1000, 0).train().model.get_weights()
     )
-
-
-def test_tensorboard_gets_the_rows_of_the_log(tmp_path):
-    log = TrainingLog(tmp_path / "train.csv", tmp_path / "tensorboard")
-    log.start(0)
-    log.add({"pre_update": np.array([1.0, 3.0], "f")})
-    log.write_row(100)
-    log.flush()
-    (events,) = (tmp_path / "tensorboard").iterdir()
-    values = {
-        (event.step, value.tag): tf.make_ndarray(value.tensor).item()
-        for event in tf.compat.v1.train.summary_iterator(str(events))
-        for value in event.summary.value
-    }
-    assert values == {(100, "loss/pre_update"): 2.0}

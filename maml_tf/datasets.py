@@ -1,0 +1,41 @@
+"""Data sets of images by name."""
+
+import pathlib
+
+from maml_tf.errors import DataError
+from maml_tf.glyphs import glyphs
+from maml_tf.packed_images import PackedImages
+from maml_tf.tasks import SPLITS
+
+# The command that prepares a data set.
+_COMMANDS = {
+    "omniglot": "python -m data.omniglot",
+    "miniimagenet": "python -m data.miniimagenet --source=<your copy>",
+}
+_OWN_COMMAND = "python -m data.image_folder --source=<directory> --name={}"
+
+
+def open_images(datasource: str, data_dir: pathlib.Path) -> PackedImages:
+    """Opens a data set with the splits `train`, `validation` and `test`.
+
+    Args:
+        datasource: `glyphs`, which is made on the spot, or the name of a
+            packed data set.
+        data_dir: holds the packed data sets, each in a directory of its name.
+
+    Raises:
+        DataError: if it was not prepared, is damaged or lacks a split.
+    """
+    if datasource == "glyphs":
+        return glyphs()
+    command = _COMMANDS.get(datasource, _OWN_COMMAND.format(datasource))
+    images = PackedImages.open(
+        data_dir / datasource, hint=f"Prepare it with: {command}"
+    )
+    for split in SPLITS:
+        if split not in images.splits:
+            raise DataError(
+                f"{data_dir / datasource} has no {split} split; an experiment "
+                f"needs train, validation and test. Prepare it with: {command}"
+            )
+    return images

@@ -1,0 +1,150 @@
+"""Figures of the image experiments, as PNG files."""
+
+import pathlib
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from maml_tf.figures import color, network_label, write_figure
+from maml_tf.logs import read_rows
+from maml_tf.losses import Batch, predict
+from maml_tf.maml import adapt
+from maml_tf.paper import published
+from maml_tf.results import Results
+from maml_tf.validation import FIELD
+
+MOST_CLASSES = 10  # in a contact sheet
+RIGHT, WRONG = "#2f855a", "#c1272d"
+
+
+def plot_episode(
+    path: pathlib.Path, results: Results, num_shots: int, index: int = 0
+) -> None:
+    """A task: what the network saw, and what it said before and after.
+
+    Args:
+        path: the PNG file.
+        results: of the network.
+        num_shots: K; the first support and query image of a class are shown.
+        index: of the task.
+    """
+    experiment = results.experiment
+    evaluation = results.at(num_shots)
+    stream = experiment.tasks(results.split, num_shots)
+    task = stream.tasks(index, 1)
+    support, query = (Batch(*(x[0] for x in b)) for b in task)
+    updates = max(
+        published(results.name, experiment.config, num_shots),
+        default=experiment.config.num_steps,
+    )
+    iterates = adapt(
+        experiment.loss(num_shots),
+        [v.value for v in experiment.model.trainable_variables],
+        [support] * updates,
+        evaluation.alpha,
+        adapts=experiment.adapts,
+    ).iterates
+    reference = support.inputs if evaluation.statistics == "support" else None
+    said = [
+        np.argmax(
+            predict(experiment.model, theta, query.inputs, reference=reference),
+            axis=-1,
+        ).reshape(stream.num_ways, -1)[:, 0]
+        for theta in (iterates[0], iterates[-1])
+    ]
+    num_classes = min(stream.num_ways, MOST_CLASSES)
+    shown = [
+        batch.inputs.reshape(stream.num_ways, -1, *batch.inputs.shape[1:])[:, 0]
+        for batch in (support, query, query)
+    ]
+    titles = (
+        f"support, K = {num_shots}",
+        "query,\nbefore any update",
+        f"query,\nafter {updates} update{'s' if updates > 1 else ''}",
+    )
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots(3, num_classes)
+        for row, images, title in zip(axes, shown, titles, strict=True):
+            for axis, image in zip(row, images[:num_classes], strict=True):
+                _show(axis, image)
+            row[0].set_ylabel(title, fontsize=9)
+        for i, axis in enumerate(axes[0]):
+            axis.set_title(f"class {i + 1}", fontsize=9)
+        for row, guesses in zip(axes[1:], said, strict=True):
+            for i, axis in enumerate(row):
+                _mark(axis, guesses[i], guesses[i] == i)
+        figure.suptitle(
+            f"{network_label(results.name)}, {results.split} task {index} of "
+            f"{experiment.config.datasource}",
+            fontsize=11,
+        )
+        figure.tight_layout()
+
+    write_figure(path, (1.15 * num_classes + 1.3, 4.6), draw)
+
+
+def _show(axis, image: np.ndarray) -> None:
+    if image.shape[-1] == 1:
+        axis.imshow(1 - image[..., 0], cmap="gray", vmin=0, vmax=1)
+    else:
+        axis.imshow(image)
+    axis.set_xticks([])
+    axis.set_yticks([])
+
+
+def _mark(axis, guess: int, right: bool) -> None:
+    """A frame and a line of text: the class that the network says."""
+    shade = RIGHT if right else WRONG
+    for spine in axis.spines.values():
+        spine.set(visible=True, color=shade, linewidth=2)
+    axis.set_xlabel(f"says {guess + 1}", color=shade, fontsize=9)
+
+
+def plot_training(
+    path: pathlib.Path, run: pathlib.Path, results: Results
+) -> None:
+    """Loss and validation accuracy by iteration, from the logs of a run.
+
+    Args:
+        path: the PNG file.
+        run: the run directory.
+        results: of its network.
+    """
+    losses = read_rows(run / "train.csv")
+    accuracies = read_rows(run / "validation.csv")
+
+    def draw(figure: Figure) -> None:
+        left, right = figure.subplots(1, 2)
+        for field, label, line in (
+            ("pre_update", "support set, before any update", "--"),
+            ("post_update", "query set, after adaptation", "-"),
+        ):
+            rows = [row for row in losses if field in row]
+            left.plot(
+                [row["iteration"] for row in rows],
+                [row[field] for row in rows],
+                f"{line}o",
+                lw=1,
+                ms=2,
+                color=color(results.name),
+                label=label,
+            )
+        left.set_yscale("log")
+        left.set_ylabel("training loss of a task")
+        left.legend(fontsize=9)
+        right.plot(
+            [row["iteration"] for row in accuracies],
+            [100 * row[FIELD] for row in accuracies],
+            "-o",
+            lw=1,
+            ms=2,
+            color=color(results.name),
+        )
+        right.set_ylabel("validation accuracy in %")
+        for axis in (left, right):
+            axis.set_xlabel("iteration")
+            axis.grid(alpha=0.25, which="both", lw=0.5)
+        figure.tight_layout()
+
+    write_figure(path, (9, 3.6), draw)

@@ -1,0 +1,100 @@
+"""Rows of numbers by iteration, as CSV and for TensorBoard."""
+
+import csv
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from maml_tf.files import write_atomically
+
+
+class IterationLog:
+    """A CSV file with a row for some of the iterations, ascending."""
+
+    def __init__(
+        self,
+        path: pathlib.Path,
+        fields: Sequence[str],
+        tensorboard: pathlib.Path | None = None,
+    ):
+        """
+        Args:
+            path: the CSV file.
+            fields: what a row has besides its iteration.
+            tensorboard: directory of event files, or None for none.
+        """
+        self._path = path
+        self._fields = ("iteration", *fields)
+        self._writer = (
+            tf.summary.create_file_writer(str(tensorboard))
+            if tensorboard
+            else None
+        )
+
+    def start(self, iteration: int) -> None:
+        """Drops rows after `iteration`, which training will write again."""
+        kept = [",".join(self._fields)]
+        if self._path.exists():
+            for line in self._path.read_text().splitlines(keepends=True)[1:]:
+                # A kill can leave half a row at the end.
+                number = line.split(",")[0]
+                if (
+                    line.endswith("\n")
+                    and number.isdigit()
+                    and int(number) <= iteration
+                ):
+                    kept.append(line.rstrip("\n"))
+        write_atomically(self._path, "\n".join(kept) + "\n")
+
+    def rows(self) -> list[dict[str, float]]:
+        """The rows so far."""
+        return read_rows(self._path)
+
+    def write(self, iteration: int, values: dict[str, float]) -> None:
+        """Appends a row; fields that it does not name stay empty."""
+        with open(self._path, "a", newline="") as file:
+            row = {"iteration": iteration, **values}
+            csv.DictWriter(file, self._fields, lineterminator="\n").writerow(
+                row
+            )
+        if self._writer:
+            with self._writer.as_default(step=iteration):
+                for name, value in values.items():
+                    tf.summary.scalar(f"{self._path.stem}/{name}", value)
+
+    def flush(self) -> None:
+        """Brings the events of the rows so far to the disk."""
+        if self._writer:
+            self._writer.flush()
+
+
+def read_rows(path: pathlib.Path) -> list[dict[str, float]]:
+    """Rows of such a file; what a row leaves empty is left out."""
+    with open(path, newline="") as file:
+        return [
+            {name: float(value) for name, value in row.items() if value}
+            for row in csv.DictReader(file)
+        ]
+
+
+class RunningMeans:
+    """Means over the iterations since they were last asked for."""
+
+    def __init__(self):
+        self._window: dict[str, list[np.ndarray]] = {}
+
+    def add(self, values: dict[str, np.ndarray]) -> None:
+        """Notes the values of some iterations."""
+        for name, column in values.items():
+            self._window.setdefault(name, []).append(column)
+
+    def take(self) -> dict[str, float]:
+        """The means of what was noted, and forgets it."""
+        means = {
+            name: float(np.concatenate(columns).mean())
+            for name, columns in self._window.items()
+        }
+        self._window = {}
+        return means
