@@ -50,7 +50,9 @@ class Checkpoints:
         )
 
     def save(self, iteration: int) -> None:
-        """Writes the state and drops the oldest checkpoints.
+        """Writes the state; drops the oldest checkpoints, and later ones.
+
+        There are later ones if training went on from an older one.
 
         Raises:
             TrainingDivergedError: if a value of the state is not finite;
@@ -91,7 +93,9 @@ class Checkpoints:
                 shutil.rmtree(aside)
         else:
             os.rename(scratch, target)
-        for old in self.iterations()[: -self._keep]:
+        iterations = self.iterations()
+        kept = [i for i in iterations if i <= iteration][-self._keep :]
+        for old in set(iterations) - set(kept):
             shutil.rmtree(self._path(old))
 
     def restore_latest(self) -> int | None:

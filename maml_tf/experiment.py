@@ -25,7 +25,7 @@ from maml_tf.models import conv_net, dense_image_net, dense_net
 from maml_tf.normalization import which_adapt
 from maml_tf.packed_images import PackedImages
 from maml_tf.sinusoid import Sinusoids
-from maml_tf.tasks import SPLITS, TaskStream
+from maml_tf.tasks import TaskStream
 from maml_tf.training import Phase
 
 HIDDEN_DIMS = (40, 40)
@@ -176,8 +176,7 @@ class ImageExperiment(Experiment):
             images: with the splits `train`, `validation` and `test`.
 
         Raises:
-            DataError: if a split has too few classes or images, or its images
-                are too small for the network.
+            DataError: if the images are too small for the network.
         """
         shape = images.splits["train"].image_shape
         if config.max_pool and min(shape[:2]) < SMALLEST_POOLED:
@@ -209,8 +208,6 @@ class ImageExperiment(Experiment):
         )
         if config.norm == "batch_norm":
             self.statistics = "transductive"
-        for split in SPLITS:
-            self.tasks(split)
 
     def loss(self, num_shots: int | None = None) -> LossFn:
         return cross_entropy(self.model, num_shots or self.config.num_shots)

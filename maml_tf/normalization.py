@@ -17,6 +17,8 @@ import keras
 import tensorflow as tf
 from absl import logging
 
+from maml_tf.batch_normalize import batch_normalize
+
 NORMALIZATION_LAYERS = (
     keras.layers.BatchNormalization,
     keras.layers.GroupNormalization,
@@ -63,6 +65,34 @@ class BatchNormalization(keras.layers.BatchNormalization):
     Left to Keras are masked inputs, which it treats exactly, and statistics
     synchronized over replicas.
     """
+
+    def call(self, inputs, training=None, mask=None):
+        if not (training and self.trainable and self._is_plain(inputs, mask)):
+            return super().call(inputs, training=training, mask=mask)
+        channels = inputs.shape[-1]
+        found = batch_normalize(
+            tf.reshape(inputs, [-1, channels]), self.epsilon
+        )
+        for moving, now in (
+            (self.moving_mean, found.mean),
+            (self.moving_variance, found.variance),
+        ):
+            now = tf.cast(tf.reshape(now, [channels]), moving.dtype)
+            moving.assign(moving * self.momentum + now * (1.0 - self.momentum))
+        outputs = tf.reshape(found.outputs, inputs.shape)
+        return _scale_and_offset(outputs, self.gamma, self.beta, [channels])
+
+    def _is_plain(self, inputs, mask) -> bool:
+        """Whether all examples count, and equations are written out."""
+        return (
+            mask is None
+            and _num_reference.get() is None
+            and not (self.synchronized or self.renorm)
+            and inputs.shape.is_fully_defined()
+            and inputs.dtype == self.compute_dtype
+            and inputs.dtype in (tf.float32, tf.float64)
+            and self.axis in (-1, len(inputs.shape) - 1)
+        )
 
     def _moments(self, inputs, mask):
         num_reference = _num_reference.get()

@@ -25,6 +25,7 @@ from maml_tf.original import read_original_checkpoint
 from maml_tf.progress import TrainingProgress
 from maml_tf.results import Evaluation, Results, write_results
 from maml_tf.run_directory import RunDirectory
+from maml_tf.tasks import SPLITS
 from maml_tf.training import LOG_FIELDS, train
 from maml_tf.validation import Validation
 
@@ -96,7 +97,9 @@ def open_run(
     Raises:
         ExperimentError: if it cannot; nothing is made then.
     """
-    build_experiment(config, data_dir)
+    experiment = build_experiment(config, data_dir)
+    for split in SPLITS:
+        experiment.tasks(split)
     run = RunDirectory.for_training(logdir, config, resume)
     done = max(Checkpoints(run.checkpoints, {}).iterations(), default=0)
     if done > config.num_iterations:
