@@ -5,7 +5,7 @@ import dataclasses
 from maml_tf.configs import SinusoidConfig
 from maml_tf.experiment import SinusoidExperiment
 from maml_tf.results import Results
-from maml_tf.runs import EvaluationSettings, evaluate_network
+from maml_tf.run_evaluation import EvaluationSettings, evaluate_network
 
 
 def baseline_configs(config: SinusoidConfig) -> list[SinusoidConfig]:

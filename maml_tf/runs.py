@@ -1,83 +1,24 @@
-"""Training and evaluating a run in its directory."""
+"""Training a run in its directory."""
 
 import dataclasses
 import functools
 import pathlib
-import re
 import time
-from collections.abc import Sequence
 
 from rich.console import Console
 
 from maml_tf import validation
 from maml_tf.checkpoints import Checkpoints
-from maml_tf.configs import ImageConfig, SinusoidConfig, TrainingConfig
-from maml_tf.datasets import open_images
+from maml_tf.configs import ImageConfig, TrainingConfig
 from maml_tf.errors import RunDirectoryError
-from maml_tf.evaluation import NUM_TASKS, Evaluator, search_step_size
-from maml_tf.experiment import (
-    Experiment,
-    ImageExperiment,
-    build_experiment,
-)
+from maml_tf.evaluation import Evaluator
+from maml_tf.experiment import Experiment, build_experiment
 from maml_tf.logs import IterationLog
-from maml_tf.original import read_original_checkpoint
 from maml_tf.progress import TrainingProgress
-from maml_tf.results import Evaluation, Results, write_results
 from maml_tf.run_directory import RunDirectory
 from maml_tf.tasks import SPLITS
 from maml_tf.training import LOG_FIELDS, train
 from maml_tf.validation import Validation
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluationSettings:
-    """What to evaluate; None stands for the standard evaluation.
-
-    Attributes:
-        split: `validation` or `test`.
-        shots: numbers of support examples K.
-        num_queries: query images of a class; None takes K.
-        alpha: the step size. None takes that of meta-training; searches it
-            on the validation tasks for a network that was not meta-trained;
-            and leaves the oracle, which knows the task, as it is.
-        statistics: as `Experiment.statistics`, one or more.
-        iteration: the checkpoint; None takes the newest.
-        best: the weights that did best in validation, instead.
-        num_tasks: how many tasks.
-    """
-
-    split: str = "test"
-    shots: Sequence[int] | None = None
-    num_queries: int | None = None
-    alpha: float | None = None
-    statistics: Sequence[str] | None = None
-    iteration: int | None = None
-    best: bool = False
-    num_tasks: int = NUM_TASKS
-
-    @property
-    def tag(self) -> str:
-        """Ends the names of files of anything but the standard evaluation."""
-        parts = [] if self.split == "test" else [self.split]
-        if self.shots is not None:
-            parts.append("ubs" + "-".join(map(str, self.shots)))
-        if self.num_queries is not None:
-            parts.append(f"queries{self.num_queries}")
-        if self.alpha is not None:
-            parts.append(f"stepsize{self.alpha}")
-        if self.statistics is not None:
-            parts.append("-".join(self.statistics))
-        if self.iteration is not None:
-            parts.append(f"iteration{self.iteration}")
-        if self.best:
-            parts.append("best")
-        if self.num_tasks != NUM_TASKS:
-            parts.append(f"tasks{self.num_tasks}")
-        return "".join(f"_{part}" for part in parts)
-
-
-STANDARD = EvaluationSettings()
 
 
 def open_run(
@@ -189,149 +130,3 @@ def _validation(
         ),
         Checkpoints(run.best, {"weights": experiment.variables}, keep=1),
     )
-
-
-def evaluate_run(
-    run: RunDirectory,
-    data_dir: pathlib.Path,
-    settings: EvaluationSettings = STANDARD,
-) -> Results:
-    """Evaluates a run from its directory alone, and writes the results there.
-
-    Files of anything but the standard evaluation have names of their own.
-
-    Args:
-        run: the run.
-        data_dir: where packed data sets lie.
-        settings: what to evaluate.
-
-    Raises:
-        ExperimentError: if there is no such checkpoint, it is damaged, or
-            the data set cannot be used.
-    """
-    experiment = build_experiment(run.config, data_dir)
-    directory = run.best if settings.best else run.checkpoints
-    checkpoints = Checkpoints(directory, {"weights": experiment.variables})
-    iteration = settings.iteration
-    if iteration is not None:
-        checkpoints.restore(iteration)
-    else:
-        iteration = checkpoints.restore_latest()
-    if iteration is None:
-        raise RunDirectoryError(
-            f"{directory} holds no checkpoint; train the run first."
-        )
-    asked = settings
-    if asked.alpha is None:
-        settings = dataclasses.replace(
-            asked, alpha=_default_step_size(run.config)
-        )
-    results = evaluate_network(
-        run.config.method, experiment, iteration, settings
-    )
-    results = dataclasses.replace(results, tag=asked.tag)
-    write_results(run.path, results)
-    return results
-
-
-def evaluate_original(
-    prefix: pathlib.Path,
-    config: ImageConfig,
-    directory: pathlib.Path,
-    data_dir: pathlib.Path,
-    settings: EvaluationSettings = STANDARD,
-) -> Results:
-    """Evaluates weights that the original code saved, as a run of ours.
-
-    Args:
-        prefix: of the checkpoint's files.
-        config: the data set, and the step size unless `settings` has one.
-        directory: takes the results.
-        data_dir: where packed data sets lie.
-        settings: what to evaluate.
-
-    Raises:
-        ExperimentError: if the checkpoint or the data set cannot be used.
-    """
-    network = read_original_checkpoint(prefix)
-    config = network.config(
-        config.datasource, alpha=config.alpha, num_shots=config.num_shots
-    )
-    experiment = ImageExperiment(
-        config, open_images(config.datasource, data_dir)
-    )
-    network.assign_to(experiment.model)
-    directory.mkdir(parents=True, exist_ok=True)
-    iteration = re.search(r"\d*$", prefix.name).group() or 0
-    results = evaluate_network(
-        "original",
-        experiment,
-        int(iteration),
-        dataclasses.replace(settings, alpha=settings.alpha or config.alpha),
-    )
-    results = dataclasses.replace(results, tag=settings.tag)
-    write_results(directory, results)
-    return results
-
-
-def evaluate_network(
-    name: str,
-    experiment: Experiment,
-    iteration: int,
-    settings: EvaluationSettings = STANDARD,
-) -> Results:
-    """Evaluates the weights that an experiment's network holds now.
-
-    Args:
-        name: what to call the network.
-        experiment: the network and its tasks.
-        iteration: iterations that it was trained for.
-        settings: what to evaluate; step size None searches it on the
-            validation tasks.
-    """
-    theta = experiment.model.trainable_variables
-    statistics = settings.statistics or [experiment.statistics]
-
-    def evaluate(num_shots: int) -> list[Evaluation]:
-        evaluator = Evaluator(
-            experiment.loss(num_shots),
-            experiment.adapts,
-            [experiment.metric(s) for s in statistics],
-        )
-
-        def tasks(split: str):
-            return experiment.tasks(split, num_shots, settings.num_queries)
-
-        alpha = settings.alpha
-        if alpha is None:
-            alpha = search_step_size(
-                evaluator, theta, tasks("validation"), experiment.reports
-            )
-        values = evaluator(
-            theta, tasks(settings.split), alpha, settings.num_tasks
-        )
-        searched = settings.alpha is None
-        return [
-            Evaluation(num_shots, alpha, searched, v, experiment.reports, s)
-            for v, s in zip(values, statistics, strict=True)
-        ]
-
-    return Results(
-        name,
-        experiment,
-        iteration,
-        [
-            evaluation
-            for num_shots in settings.shots or experiment.evaluation_shots
-            for evaluation in evaluate(num_shots)
-        ],
-        settings.split,
-        settings.tag,
-    )
-
-
-def _default_step_size(config: TrainingConfig) -> float | None:
-    if config.metatrain_iterations:
-        return config.alpha
-    oracle = isinstance(config, SinusoidConfig) and config.baseline == "oracle"
-    return 0.0 if oracle else None

@@ -9,6 +9,7 @@ import keras
 import pytest
 
 import run_experiment
+from maml_tf.command_line import FLAGS
 from maml_tf.runtime import start_tensorflow
 
 start_tensorflow()
@@ -30,7 +31,7 @@ def float64():
 
 def parse(*arguments):
     """Sets the flags as if they were new; returns what is left over."""
-    flags = run_experiment.FLAGS
+    flags = FLAGS
     flags.unparse_flags()
     for name in flags:
         flags[name].unparse()

@@ -11,8 +11,8 @@ from conftest import REPOSITORY, SHARED, command, parse
 from PIL import Image
 from rich.console import Console
 
-import run_experiment
 from data.image_folder import import_image_folder
+from maml_tf import command_line
 from maml_tf.configs import ImageConfig
 from maml_tf.episodes import Episodes
 from maml_tf.experiment import build_experiment
@@ -80,7 +80,7 @@ def logdir(trained, tmp_path):
 @pytest.mark.parametrize("name", ORIGINAL_COMMANDS)
 def test_commands_of_the_original_ask_for_the_papers_settings(name):
     parse(*ORIGINAL_COMMANDS[name].split())
-    assert run_experiment.config_from_flags() == EXPECTED[name]
+    assert command_line.config_from_flags() == EXPECTED[name]
 
 
 def test_the_papers_settings():
