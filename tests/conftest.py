@@ -1,5 +1,6 @@
 """Starts TensorFlow and the command line, and finds reference data."""
 
+import io
 import os
 import pathlib
 import subprocess
@@ -7,8 +8,11 @@ import sys
 
 import keras
 import pytest
+from absl.flags import FlagValues
+from rich.console import Console
 
 import run_experiment
+from data import omniglot
 from maml_tf.command_line import FLAGS
 from maml_tf.runtime import start_tensorflow
 
@@ -51,3 +55,28 @@ def start(*arguments):
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def import_omniglot(*arguments):
+    """Runs data.omniglot; returns what it said."""
+    flags = FlagValues()
+    omniglot.define_flags(flags)
+    flags(["omniglot", *arguments])
+    console = Console(file=io.StringIO(), width=200)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(omniglot, "FLAGS", flags)
+        omniglot.main(console)
+    return console.file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def packed_omniglot(tmp_path_factory):
+    """The real Omniglot: a directory of data sets, what the import said."""
+    source = SHARED / "data" / "omniglot"
+    if not source.is_dir():
+        pytest.skip("Omniglot is not at hand")
+    packed = tmp_path_factory.mktemp("packed")
+    said = import_omniglot(
+        f"--source={source}", f"--output_dir={packed / 'omniglot'}"
+    )
+    return packed, said

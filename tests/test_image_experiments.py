@@ -1,13 +1,17 @@
 """The command line on images: glyphs, and real data where it is at hand."""
 
 import json
+import os
 import pathlib
 import re
 import shutil
+import signal
+import time
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, SHARED, command, parse
+import tensorflow as tf
+from conftest import REPOSITORY, SHARED, command, parse, start
 from PIL import Image
 from rich.console import Console
 
@@ -193,8 +197,8 @@ def test_other_networks_train_and_are_evaluated(tmp_path):
         ("--conv=False",),
         ("--max_pool", "--norm=layer_norm", "--stop_grad"),
     ):
-        arguments += ("--metatrain_iterations=3", "--log=False")
-        command(f"--logdir={tmp_path}", *SMALL, *arguments)
+        arguments += ("--metatrain_iterations=3", "--update_batch_size=2")
+        command(f"--logdir={tmp_path}", "--log=False", *SMALL, *arguments)
     names = {re.sub(r"\.mbs.*", "", p.name) for p in tmp_path.iterdir()}
     assert names == {
         "glyphs.cls_5.noconv.maml",
@@ -254,22 +258,80 @@ def test_splits_of_the_glyphs_share_no_class():
     assert not (names[0] | names[1]) & names[2]
 
 
-@pytest.mark.skipif(
-    not (REPOSITORY / "data" / "packed" / "omniglot").is_dir(),
-    reason="Omniglot is not prepared",
-)
-def test_a_command_of_the_original_runs_on_omniglot(tmp_path):
+def test_a_command_of_the_original_runs_on_omniglot(tmp_path, packed_omniglot):
     command(
         *ORIGINAL_COMMANDS["omniglot 5-way"]
         .replace("60000", "2")
         .replace("logs/", f"{tmp_path}/")
         .split(),
-        f"--data_dir={REPOSITORY / 'data' / 'packed'}",
+        f"--data_dir={packed_omniglot[0]}",
         "--test_tasks=5",
         "--log=False",
     )
     (run,) = (tmp_path / "omniglot5way").iterdir()
     assert (run / "results_tasks5.json").exists()
+
+
+@pytest.mark.parametrize("name", ["omniglot_5way", "omniglot_5way_noconv"])
+def test_the_trained_weights_know_omniglot(name, tmp_path, packed_omniglot):
+    run = shutil.copytree(REPOSITORY / "trained" / name, tmp_path / name)
+    command(
+        "--train=False",
+        f"--run_dir={run}",
+        f"--data_dir={packed_omniglot[0]}",
+        "--update_batch_size=1",
+        "--test_tasks=20",
+    )
+    results = json.loads((run / "results_ubs1_tasks20.json").read_text())
+    (evaluation,) = results["evaluations"]
+    accuracy = evaluation["updates"][3]["mean"]
+    assert accuracy > {"omniglot_5way": 0.95, "omniglot_5way_noconv": 0.8}[name]
+
+
+@pytest.mark.slow
+def test_killed_image_runs_end_bit_identical(tmp_path):
+    def train(logdir):
+        return start(
+            f"--logdir={logdir}",
+            "--metatrain_iterations=1200",
+            "--update_batch_size=2",
+            *SMALL,
+        )
+
+    def end(logdir):
+        (run,) = logdir.iterdir()
+        weights = {
+            path.name: [
+                checkpoint.get_tensor(name).tobytes()
+                for checkpoint in [tf.train.load_checkpoint(path / "state")]
+                for name in sorted(checkpoint.get_variable_to_shape_map())
+                if "CHECKPOINTABLE" not in name and "counter" not in name
+            ]
+            for path in sorted(run.glob("*/0*"))
+        }
+        logs = [
+            (run / f"{name}.csv").read_text()
+            for name in ("train", "validation")
+        ]
+        return weights, logs
+
+    through = train(tmp_path / "through")
+    _, error = through.communicate(timeout=300)
+    assert through.returncode == 0, error
+    killed = tmp_path / "killed"
+    for goal in (500, 1000):
+        process = train(killed)
+        while not list(killed.glob(f"*/checkpoints/*{goal}")):
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.01)
+        time.sleep(goal / 1000)
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+    last = train(killed)
+    output, error = last.communicate(timeout=300)
+    assert last.returncode == 0, error
+    assert "going on from iteration 1000" in output
+    assert end(killed) == end(tmp_path / "through")
 
 
 @pytest.mark.skipif(

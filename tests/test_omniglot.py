@@ -13,8 +13,7 @@ import zlib
 
 import numpy as np
 import pytest
-from absl import flags
-from conftest import SHARED
+from conftest import import_omniglot
 from PIL import Image
 from rich.console import Console
 
@@ -24,7 +23,6 @@ from maml_tf.errors import DataError
 from maml_tf.packed_images import PackedImages
 
 CONSOLE = Console(quiet=True)
-REAL = SHARED / "data" / "omniglot"
 
 # Four characters stand for all of Omniglot; the last is of the second part.
 SPLITS = {
@@ -75,17 +73,6 @@ def write_folders(directory, files):
 def pack(source, output_dir, resize="nearest"):
     omniglot.import_omniglot(source, output_dir, SPLITS, resize, CONSOLE)
     return PackedImages.open(output_dir)
-
-
-def command(monkeypatch, *arguments):
-    """Runs the command line, as far as it is this module's."""
-    values = flags.FlagValues()
-    omniglot.define_flags(values)
-    values(["omniglot", *arguments])
-    monkeypatch.setattr(omniglot, "FLAGS", values)
-    console = Console(file=io.StringIO(), width=200)
-    omniglot.main(console)
-    return console.file.getvalue()
 
 
 class TestPacking:
@@ -395,11 +382,9 @@ class TestSplits:
         assert class_splits.read_splits(tmp_path / "new") == SPLITS
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="Omniglot is not at hand")
-def test_the_real_one(tmp_path, monkeypatch):
-    out = tmp_path / "omniglot"
-    arguments = [f"--source={REAL}", f"--output_dir={out}"]
-    said = command(monkeypatch, *arguments)
+def test_the_real_one(packed_omniglot, monkeypatch):
+    packed, said = packed_omniglot
+    out = packed / "omniglot"
     for part in (
         "1623 classes, 32460 images of 28x28x1",
         "train: 1100 classes, 22000",
@@ -418,9 +403,10 @@ def test_the_real_one(tmp_path, monkeypatch):
 
     # Without a source there is nothing to do any more, network or not.
     monkeypatch.setattr(omniglot, "download", None)
-    assert command(monkeypatch, arguments[1]).startswith("Already there:")
+    argument = f"--output_dir={out}"
+    assert import_omniglot(argument).startswith("Already there:")
     with pytest.raises(TypeError, match="not callable"):
-        command(monkeypatch, arguments[1], "--resize=smooth")
+        import_omniglot(argument, "--resize=smooth")
 
 
 CONTENT = bytes(range(256)) * 1000
