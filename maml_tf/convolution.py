@@ -5,6 +5,7 @@ meta-gradient differentiates that gradient again: four kernel gradients for
 each task and layer. On a CPU, and on few small images, TensorFlow takes
 longest over just those. As a product of matrices,
 
+    outputs = patches(images) kernel,
     d kernel = patches(images)^T d outputs,
 
 they take half the time, and the patches are made once for all of them.
@@ -24,7 +25,7 @@ MAX_PATCH_BYTES = 4 * 2**20
 
 @keras.saving.register_keras_serializable(package="maml_tf")
 class Conv2D(keras.layers.Conv2D):
-    """Keras' layer; its kernel gradients are matrix products where they pay.
+    """Keras' layer, by products of matrices where they pay.
 
     That is for channels last, no dilation, one group, shapes known when
     traced, and patches of at most `MAX_PATCH_BYTES`.
@@ -56,13 +57,14 @@ class Conv2D(keras.layers.Conv2D):
 def _convolve(
     images: tf.Tensor, kernel: tf.Tensor, strides: tuple, padding: str
 ) -> tf.Tensor:
-    """`tf.nn.conv2d` with other gradients.
+    """`tf.nn.conv2d`, computed otherwise.
 
-    The three functions below are each other's derivatives, so derivatives of
-    any order stay among them.
+    The three functions with a gradient below are each other's derivatives, so
+    derivatives of any order stay among them.
     """
     image_shape, kernel_shape = images.shape, kernel.shape
     taps = _taps(image_shape[1:3], kernel_shape[:2], strides, padding)
+    output_shape = [image_shape[0], *taps.shape[:2], kernel_shape[3]]
 
     def patches(x: tf.Tensor) -> tf.Tensor:
         """float [examples * outputs, kernel height * width * channels]."""
@@ -73,19 +75,17 @@ def _convolve(
             tf.gather(pixels, rows), [-1, np.prod(kernel_shape[:3])]
         )
 
-    def kernel_gradient(x_patches: tf.Tensor, d_outputs: tf.Tensor):
-        d_outputs = tf.reshape(d_outputs, [-1, kernel_shape[3]])
-        return tf.reshape(
-            tf.matmul(x_patches, d_outputs, transpose_a=True), kernel_shape
-        )
+    def convolve(x_patches: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
+        w = tf.reshape(w, [-1, kernel_shape[3]])
+        return tf.reshape(tf.matmul(x_patches, w), output_shape)
 
-    def convolve(x: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
-        return tf.nn.conv2d(x, w, strides, padding)
+    def kernel_gradient(x_patches: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
+        dy = tf.reshape(dy, [-1, kernel_shape[3]])
+        dw = tf.matmul(x_patches, dy, transpose_a=True)
+        return tf.reshape(dw, kernel_shape)
 
-    def image_gradient(w: tf.Tensor, d_outputs: tf.Tensor) -> tf.Tensor:
-        return tf.nn.conv2d_transpose(
-            d_outputs, w, image_shape, strides, padding
-        )
+    def image_gradient(w: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
+        return tf.nn.conv2d_transpose(dy, w, image_shape, strides, padding)
 
     images_patches = patches(images)
 
@@ -94,19 +94,23 @@ def _convolve(
         def gradient(dy):
             return to_images(w, dy), to_kernel(x, dy)
 
-        return convolve(x, w), gradient
+        return convolve(images_patches, w), gradient
 
     @tf.custom_gradient
     def to_kernel(x, dy):
         def gradient(dw):
-            return to_images(dw, dy), convolve(x, dw)
+            return to_images(dw, dy), outputs(x, dw)
 
         return kernel_gradient(images_patches, dy), gradient
 
     @tf.custom_gradient
     def to_images(w, dy):
         def gradient(dx):
-            return kernel_gradient(patches(dx), dy), convolve(dx, w)
+            dx_patches = patches(dx)
+            return (
+                kernel_gradient(dx_patches, dy),
+                convolve(dx_patches, w),
+            )
 
         return image_gradient(w, dy), gradient
 
@@ -123,7 +127,8 @@ def _taps(
     """Which pixel each kernel element sees for each output of one image.
 
     Returns:
-        int64 [outputs, kernel height * width]; -1 is outside of the image.
+        int64 [output height, output width, kernel height * kernel width]; -1
+        is outside of the image.
     """
     rows, columns = (
         _taps_along(*dimension, padding)
@@ -132,7 +137,7 @@ def _taps(
     outside = (rows < 0)[:, None, :, None] | (columns < 0)[None, :, None, :]
     pixels = rows[:, None, :, None] * image_size[1] + columns[None, :, None, :]
     pixels = np.where(outside, -1, pixels)
-    return pixels.reshape(-1, kernel_size[0] * kernel_size[1])
+    return pixels.reshape(len(rows), len(columns), -1)
 
 
 def _taps_along(size: int, kernel: int, stride: int, padding: str):
@@ -149,6 +154,6 @@ def _taps_along(size: int, kernel: int, stride: int, padding: str):
 
 def _rows(examples: int, pixels: int, taps: np.ndarray) -> np.ndarray:
     """Rows of a batch's pixels, of which the last one is all zero."""
-    offsets = np.arange(examples)[:, None, None] * pixels
+    offsets = np.arange(examples)[:, None, None, None] * pixels
     rows = np.where(taps < 0, examples * pixels, taps + offsets)
     return rows.astype(np.int32).reshape(-1)
