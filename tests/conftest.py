@@ -6,7 +6,6 @@ import pathlib
 import subprocess
 import sys
 
-import keras
 import pytest
 from absl.flags import FlagValues
 from rich.console import Console
@@ -27,6 +26,8 @@ SHARED = pathlib.Path(
 @pytest.fixture
 def float64():
     """Keras models built in the test compute in float64."""
+    import keras  # after maml_tf, which keeps TensorFlow's startup quiet
+
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float64")
     yield

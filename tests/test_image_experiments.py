@@ -1,17 +1,13 @@
 """The command line on images: glyphs, and real data where it is at hand."""
 
 import json
-import os
 import pathlib
 import re
 import shutil
-import signal
-import time
 
 import numpy as np
 import pytest
-import tensorflow as tf
-from conftest import REPOSITORY, SHARED, command, parse, start
+from conftest import REPOSITORY, SHARED, command, parse
 from PIL import Image
 from rich.console import Console
 
@@ -286,52 +282,6 @@ def test_the_trained_weights_know_omniglot(name, tmp_path, packed_omniglot):
     (evaluation,) = results["evaluations"]
     accuracy = evaluation["updates"][3]["mean"]
     assert accuracy > {"omniglot_5way": 0.95, "omniglot_5way_noconv": 0.8}[name]
-
-
-@pytest.mark.slow
-def test_killed_image_runs_end_bit_identical(tmp_path):
-    def train(logdir):
-        return start(
-            f"--logdir={logdir}",
-            "--metatrain_iterations=1200",
-            "--update_batch_size=2",
-            *SMALL,
-        )
-
-    def end(logdir):
-        (run,) = logdir.iterdir()
-        weights = {
-            path.name: [
-                checkpoint.get_tensor(name).tobytes()
-                for checkpoint in [tf.train.load_checkpoint(path / "state")]
-                for name in sorted(checkpoint.get_variable_to_shape_map())
-                if "CHECKPOINTABLE" not in name and "counter" not in name
-            ]
-            for path in sorted(run.glob("*/0*"))
-        }
-        logs = [
-            (run / f"{name}.csv").read_text()
-            for name in ("train", "validation")
-        ]
-        return weights, logs
-
-    through = train(tmp_path / "through")
-    _, error = through.communicate(timeout=300)
-    assert through.returncode == 0, error
-    killed = tmp_path / "killed"
-    for goal in (500, 1000):
-        process = train(killed)
-        while not list(killed.glob(f"*/checkpoints/*{goal}")):
-            assert process.poll() is None, process.communicate()[1]
-            time.sleep(0.01)
-        time.sleep(goal / 1000)
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-    last = train(killed)
-    output, error = last.communicate(timeout=300)
-    assert last.returncode == 0, error
-    assert "going on from iteration 1000" in output
-    assert end(killed) == end(tmp_path / "through")
 
 
 @pytest.mark.skipif(

@@ -1,0 +1,120 @@
+"""Runs that are killed or stopped, in processes of their own."""
+
+import os
+import random
+import signal
+import time
+
+import pytest
+import tensorflow as tf
+from conftest import start
+
+from maml_tf.checkpoints import Checkpoints
+from maml_tf.experiment import SinusoidExperiment
+from maml_tf.run_directory import RunDirectory
+
+MAML = (
+    "sinusoid.maml.mbs_25.ubs_10.numstep1.updatelr0.01.metalr0.001.nonorm"
+    ".seed_0"
+)
+
+
+def final_state(logdir):
+    """Everything that a run's end depends on, as bytes."""
+    run = RunDirectory.open(logdir / MAML)
+    experiment = SinusoidExperiment(run.config)
+    state = experiment.state(experiment.phases())
+    iteration = Checkpoints(run.checkpoints, state).restore_latest()
+    values = [v.numpy().tobytes() for vs in state.values() for v in vs]
+    log = (run.path / "train.csv").read_text()
+    results = (run.path / "results.json").read_text()
+    return iteration, values, log, results
+
+
+def test_killed_runs_end_bit_identical(tmp_path):
+    arguments = ["--metatrain_iterations=4000", "--compare=False"]
+    through = start(f"--logdir={tmp_path / 'through'}", *arguments)
+    _, error = through.communicate(timeout=120)
+    assert through.returncode == 0, error
+
+    logdir = tmp_path / "killed"
+    checkpoints = logdir / MAML / "checkpoints"
+    moments = random.Random(0)
+    for goal in (1, 3):
+        process = start(f"--logdir={logdir}", *arguments)
+        deadline = time.monotonic() + 60
+        while len(list(checkpoints.glob("0*"))) < goal:
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        time.sleep(moments.uniform(0, 0.3))
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+    last = start(f"--logdir={logdir}", *arguments)
+    output, error = last.communicate(timeout=120)
+    assert last.returncode == 0, error
+    assert "going on from iteration" in output
+    assert final_state(logdir) == final_state(tmp_path / "through")
+
+
+def test_an_interrupted_run_says_how_to_go_on(tmp_path):
+    process = start(f"--logdir={tmp_path}", "--compare=False")
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("*/checkpoints/0*")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "goes on from the last checkpoint" in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.slow
+def test_killed_image_runs_end_bit_identical(tmp_path):
+    def train(logdir):
+        return start(
+            f"--logdir={logdir}",
+            "--metatrain_iterations=1200",
+            "--update_batch_size=2",
+            "--datasource=glyphs",
+            "--num_filters=4",
+            "--meta_batch_size=2",
+            "--test_tasks=12",
+        )
+
+    def end(logdir):
+        (run,) = logdir.iterdir()
+        weights = {
+            path.name: [
+                checkpoint.get_tensor(name).tobytes()
+                for checkpoint in [tf.train.load_checkpoint(path / "state")]
+                for name in sorted(checkpoint.get_variable_to_shape_map())
+                if "CHECKPOINTABLE" not in name and "counter" not in name
+            ]
+            for path in sorted(run.glob("*/0*"))
+        }
+        logs = [
+            (run / f"{name}.csv").read_text()
+            for name in ("train", "validation")
+        ]
+        return weights, logs
+
+    through = train(tmp_path / "through")
+    _, error = through.communicate(timeout=300)
+    assert through.returncode == 0, error
+    killed = tmp_path / "killed"
+    for goal in (500, 1000):
+        process = train(killed)
+        while not list(killed.glob(f"*/checkpoints/*{goal}")):
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.01)
+        time.sleep(goal / 1000)
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+    last = train(killed)
+    output, error = last.communicate(timeout=300)
+    assert last.returncode == 0, error
+    assert "going on from iteration 1000" in output
+    assert end(killed) == end(tmp_path / "through")
