@@ -6,8 +6,6 @@ import time
 import numpy as np
 from workloads import Tasks, Workload
 
-COMPARED_STEPS = 4  # the first step, and the losses after three of Adam's
-
 
 class Implementation(abc.ABC):
     """A way to take meta-steps; `__init__` builds network and step.
@@ -38,10 +36,6 @@ class Implementation(abc.ABC):
         """Takes the first steps, compiling whatever they need."""
 
     @abc.abstractmethod
-    def losses(self) -> list[list[float]] | None:
-        """[pre, post] of the first steps, asked right after `first_call`."""
-
-    @abc.abstractmethod
     def time_steps(self, count: int) -> float:
         """Seconds per step of `count` warm steps, a multiple of `window`."""
 
@@ -61,21 +55,36 @@ class Stepper(Implementation):
             tasks: [window, meta_batch_size, ...], in NumPy.
 
         Returns:
-            Losses before and after the inner update, means over the tasks, on
-            the host: [window] each.
+            Losses before and after the inner updates, means over the tasks,
+            on the host: [window] each.
+        """
+
+    @abc.abstractmethod
+    def first_moments(self) -> list[np.ndarray]:
+        """Adam's, in the order and layout of the workload's weights.
+
+        They are sums of the meta-gradients so far, as the optimizer got them.
         """
 
     def first_call(self) -> None:
         self._first_losses = self._call()
 
-    def losses(self) -> list[list[float]]:
+    def losses(self, count: int) -> list[list[float]]:
+        """[pre, post] of the first steps, asked right after `first_call`."""
         losses = self._first_losses
-        while len(losses) < COMPARED_STEPS:
+        while len(losses) < count:
             losses += self._call()
-        return losses[:COMPARED_STEPS]
+        return losses[:count]
+
+    def gradients(self) -> list[float]:
+        """All of `first_moments`, flat."""
+        return np.concatenate(
+            [m.ravel() for m in self.first_moments()]
+        ).tolist()
 
     def time_steps(self, count: int) -> float:
-        self._call()
+        if count > self.window:  # a turn of one call is too long to need it
+            self._call()
         calls = [self._next_tasks() for _ in range(count // self.window)]
         began = time.perf_counter()
         for tasks in calls:

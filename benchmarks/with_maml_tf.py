@@ -11,35 +11,43 @@ import keras
 import numpy as np
 import tensorflow as tf
 from implementation import Implementation, Stepper
-from workloads import BETA, NUM_WAYS, Tasks, Workload
+from workloads import (
+    BETA,
+    HIDDEN_DIM,
+    NUM_POINTS,
+    ConvNet,
+    Tasks,
+    Workload,
+)
 
 from maml_tf.checkpoints import Checkpoints
+from maml_tf.episodes import Episodes
+from maml_tf.logs import IterationLog
 from maml_tf.losses import Batch, cross_entropy, mean_squared_error
-from maml_tf.maml import LossFn, Task, task_meta_gradient
+from maml_tf.maml import LossFn, MetaGradientFn, Task, task_meta_gradient
 from maml_tf.meta_step import MetaStep
 from maml_tf.models import conv_net, dense_net
 from maml_tf.normalization import which_adapt
+from maml_tf.packed_images import ImageClasses
 from maml_tf.runtime import start_tensorflow
 from maml_tf.sinusoid import Sinusoids
-from maml_tf.tasks import TaskStream
-from maml_tf.training import (
-    CHECKPOINT_EVERY,
-    LOG_EVERY,
-    Phase,
-    TrainingLog,
-    train,
-)
+from maml_tf.training import CHECKPOINT_EVERY, LOG_FIELDS, Phase, train
 
 ENDLESS = 10**9  # iterations
+IMAGE_WINDOW = 50  # iterations of a training loop's turn on images
+NUM_CLASSES, NUM_IMAGES = 1100, 20  # Omniglot's for training
 
 
 def build_network(workload: Workload) -> tuple[keras.Model, LossFn]:
     """The workload's network with its initial weights, and its loss."""
-    if workload.name == "sinusoid":
-        model = dense_net(1, (40, 40), 1)
+    net = workload.net
+    if net is None:
+        model = dense_net(1, (HIDDEN_DIM, HIDDEN_DIM), 1)
         loss = mean_squared_error(model)
     else:
-        model = conv_net((28, 28, 1), NUM_WAYS)
+        model = conv_net(
+            net.image_shape, net.num_ways, net.num_filters, net.max_pool
+        )
         loss = cross_entropy(model, num_shots=1)
     variables = zip(model.trainable_variables, workload.weights, strict=True)
     for variable, value in variables:
@@ -47,11 +55,33 @@ def build_network(workload: Workload) -> tuple[keras.Model, LossFn]:
     return model, loss
 
 
-def make_adam(model: keras.Model) -> keras.optimizers.Optimizer:
+def make_adam(
+    model: keras.Model, workload: Workload
+) -> keras.optimizers.Optimizer:
     """Adam as the paper's code has it, its state at 0."""
-    adam = keras.optimizers.Adam(BETA, epsilon=1e-8)
+    adam = keras.optimizers.Adam(BETA, epsilon=1e-8, clipvalue=workload.clip)
+    if workload.precision == "float64":
+        # Keras rounds those that are Python's to single precision.
+        adam.beta_1, adam.beta_2 = np.float64(0.9), np.float64(0.999)
     adam.build(model.trainable_variables)
     return adam
+
+
+def first_moments(adam: keras.optimizers.Optimizer) -> list[np.ndarray]:
+    return [m.numpy() for m in adam._momentums]
+
+
+def make_task_gradient(
+    model: keras.Model, loss: LossFn, workload: Workload
+) -> MetaGradientFn:
+    return functools.partial(
+        task_meta_gradient,
+        loss,
+        alpha=workload.alpha,
+        num_steps=workload.num_steps,
+        adapts=which_adapt(model),
+        first_order=workload.first_order,
+    )
 
 
 def as_tasks(tasks: Tasks) -> Task:
@@ -62,22 +92,14 @@ def as_tasks(tasks: Tasks) -> Task:
 class Step(Stepper):
     """`MetaStep`, called as the training loop calls it."""
 
-    first_order = False
-
     def __init__(self, workload: Workload):
         super().__init__(workload)
         model, loss = build_network(workload)
+        self._adam = make_adam(model, workload)
         self._step = MetaStep(
             model,
-            make_adam(model),
-            functools.partial(
-                task_meta_gradient,
-                loss,
-                alpha=workload.alpha,
-                num_steps=1,
-                adapts=which_adapt(model),
-                first_order=self.first_order,
-            ),
+            self._adam,
+            make_task_gradient(model, loss, workload),
             example=tf.nest.map_structure(
                 lambda x: x[0], as_tasks(workload.batches(0, 1))
             ),
@@ -93,11 +115,8 @@ class Step(Stepper):
         losses = self._step(as_tasks(tasks), self.window)
         return losses["pre_update"], losses["post_update"]
 
-
-class FirstOrderStep(Step):
-    """The same without second derivatives."""
-
-    first_order = True
+    def first_moments(self) -> list[np.ndarray]:
+        return first_moments(self._adam)
 
 
 class TrainingLoop(Implementation):
@@ -106,20 +125,16 @@ class TrainingLoop(Implementation):
     It runs in a thread that waits, where it reports progress, for the next
     window of iterations. Every window sees a checkpoint saved: of the 1000
     iterations of the sinusoids' window training saves one by itself; after
-    the 100 of Omniglot's, one is saved in addition. The sinusoids are drawn
-    as in training; the images are there.
+    the fewer of images', one is saved in addition. Tasks are drawn as in
+    training, those of images from classes of noise.
     """
 
     def __init__(self, workload: Workload):
         super().__init__(workload)
         model, loss = build_network(workload)
-        adam = make_adam(model)
-        if workload.name == "sinusoid":
-            self.window, self._saves = CHECKPOINT_EVERY, False
-            stream: TaskStream = Sinusoids(num_shots=10)
-        else:
-            self.window, self._saves = LOG_EVERY, True
-            stream = ReadyTasks(workload)
+        adam = make_adam(model, workload)
+        self._saves = workload.net is not None
+        self.window = IMAGE_WINDOW if self._saves else CHECKPOINT_EVERY
         self._directory = tempfile.TemporaryDirectory()
         path = pathlib.Path(self._directory.name)
         self._checkpoints = Checkpoints(
@@ -129,21 +144,21 @@ class TrainingLoop(Implementation):
                 "optimizer": [v.value for v in adam.variables],
             },
         )
-        task_gradient = functools.partial(
-            task_meta_gradient,
-            loss,
-            alpha=workload.alpha,
-            num_steps=1,
-            adapts=which_adapt(model),
-        )
+        task_gradient = make_task_gradient(model, loss, workload)
         self._arguments = {
             "model": model,
             "phases": [Phase(ENDLESS, task_gradient, adam)],
-            "stream": stream,
+            "stream": (
+                Sinusoids(NUM_POINTS)
+                if workload.net is None
+                else _episodes(workload.net, workload.num_queries)
+            ),
             "meta_batch_size": workload.meta_batch_size,
             "checkpoints": self._checkpoints,
             "start": 0,
-            "log": TrainingLog(path / "train.csv", path / "tensorboard"),
+            "log": IterationLog(
+                path / "train.csv", LOG_FIELDS, path / "tensorboard"
+            ),
             "on_progress": self._on_progress,
         }
         self._until = 1
@@ -151,17 +166,11 @@ class TrainingLoop(Implementation):
         self._orders: queue.Queue[int] = queue.Queue()
         self._reports: queue.Queue[float | Exception] = queue.Queue()
 
-    @staticmethod
-    def start(threads: str, precision: str) -> None:
-        keras.config.set_floatx(precision)
-        start_tensorflow()
+    start = staticmethod(Step.start)
 
     def first_call(self) -> None:
         threading.Thread(target=self._train, daemon=True).start()
         self._next_report()
-
-    def losses(self) -> None:
-        """None: the loop shows losses only as means of 100 iterations."""
 
     def time_steps(self, count: int) -> float:
         self._orders.put(count)
@@ -179,7 +188,7 @@ class TrainingLoop(Implementation):
             raise report
         return report
 
-    def _on_progress(self, iteration: int, row: dict[str, float]) -> None:
+    def _on_progress(self, iteration: int, latest: dict[str, float]) -> None:
         if iteration < self._until:
             return
         if self._saves:
@@ -189,15 +198,15 @@ class TrainingLoop(Implementation):
         self._began = time.perf_counter()
 
 
-class ReadyTasks:
-    """The workload's own tasks as a `TaskStream`."""
-
-    def __init__(self, workload: Workload):
-        self._workload = workload
-
-    def tasks(self, first: int, count: int) -> Task:
-        size = self._workload.meta_batch_size
-        batches = self._workload.batches(first // size, count // size)
-        return tf.nest.map_structure(
-            lambda x: x.reshape(count, *x.shape[2:]), as_tasks(batches)
-        )
+def _episodes(net: ConvNet, num_queries: int) -> Episodes:
+    """1-shot tasks of random images, as many as Omniglot has."""
+    images = np.random.default_rng(2).integers(
+        0, 256, (NUM_CLASSES * NUM_IMAGES, *net.image_shape), np.uint8
+    )
+    classes = ImageClasses(
+        images,
+        tuple(map(str, range(NUM_CLASSES))),
+        np.arange(NUM_CLASSES) * NUM_IMAGES,
+        np.full(NUM_CLASSES, NUM_IMAGES),
+    )
+    return Episodes(classes, net.num_ways, 1, num_queries, rotations=True)

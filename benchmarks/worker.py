@@ -1,11 +1,13 @@
 """Runs one implementation, on the orders of meta_step.py.
 
-    python worker.py MODULE CLASS WORKLOAD THREADS PRECISION
+    python worker.py MODULE CLASS WORKLOAD ORDER THREADS PRECISION
 
-Orders come as JSON lines on the standard input, [method, *arguments]; each is
-answered by a JSON line on the standard output.
+ORDER is `first` or `second`, of the derivatives. Orders come as JSON lines on
+the standard input, [method, *arguments]; each is answered by a JSON line on
+the standard output.
 """
 
+import dataclasses
 import importlib
 import json
 import os
@@ -13,11 +15,11 @@ import resource
 import sys
 import time
 
-from workloads import WORKLOADS
+from workloads import WORKLOADS, for_check
 
 
 def main() -> None:
-    module, name, workload, threads, precision = sys.argv[1:]
+    module, name, workload, order, threads, precision = sys.argv[1:]
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what frameworks print is no answer
 
@@ -26,9 +28,12 @@ def main() -> None:
 
     implementation_class = getattr(importlib.import_module(module), name)
     implementation_class.start(threads, precision)
-    data = WORKLOADS[workload]()
+    data = dataclasses.replace(
+        WORKLOADS[workload], first_order=order == "first"
+    )
     if precision == "float64":
-        data = data.for_check()
+        data = for_check(data)
+    data.batches(0, 1)  # draws the tasks
     began = time.perf_counter()
     implementation = implementation_class(data)
     implementation.first_call()
