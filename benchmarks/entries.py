@@ -38,16 +38,14 @@ class Entry:
     def does(self, workload: str, order: str) -> bool:
         return workload in (self.second if order == SECOND else self.first)
 
-    def variants(self, workload: str) -> list[tuple[str, str]]:
+    def variants(self, workload: str, order: str) -> list[tuple[str, str]]:
         """(class, threads) to choose the fastest from.
 
-        With five updates a trial is expensive. There PyTorch, which runs one
-        operation at a time, is only tried with its default threads: a single
-        one would leave all cores but one idle.
+        All threads are tried with one update and second derivatives only;
+        otherwise only the first, which win there.
         """
-        threads = self.threads
-        if self.package == "torch" and workload not in ONE_UPDATE:
-            threads = (DEFAULT,)
+        all_threads = workload in ONE_UPDATE and order == SECOND
+        threads = self.threads if all_threads else self.threads[:1]
         return [(name, t) for name in self.classes for t in threads]
 
 
@@ -124,8 +122,8 @@ ENTRIES = (
         "with_jax",
         ("TaskByTask",),
         (ONE_PER_OP, DEFAULT),
-        second=("omniglot",),
-        first=("omniglot",),
+        second=("omniglot", "miniimagenet"),
+        first=("omniglot", "miniimagenet"),
     ),
     Entry(
         "JAX, the same, matrix products",

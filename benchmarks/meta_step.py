@@ -46,12 +46,13 @@ CHECKS_AT_ONCE = 2
 
 def start_fastest(entry: Entry, workload: str, order: str) -> Worker:
     """A worker of the fastest variant, settled to turns of its own length."""
-    fastest = None
-    for variant in entry.variants(workload):
+    fastest, tried = None, {}
+    for variant in entry.variants(workload, order):
         worker = Worker(entry, variant, workload, order, "float32")
         if entry.compared:
             worker.losses = worker.ask("losses", 1)
         worker.set_turn(FLAGS.seconds)
+        tried[", ".join(variant)] = 1e3 * worker.seconds
         if fastest is None:
             fastest = worker
         elif worker.seconds < fastest.seconds:
@@ -59,6 +60,7 @@ def start_fastest(entry: Entry, workload: str, order: str) -> Worker:
             fastest = worker
         else:
             worker.stop()
+    fastest.tried = tried
     return fastest
 
 
@@ -79,16 +81,23 @@ def in_double(
 def all_in_double(
     workers: dict[Entry, Worker], workload: str, order: str
 ) -> dict[Entry, tuple[list, list]]:
-    """`in_double` of all that can be compared, some at a time."""
+    """`in_double` of all that can be compared, some at a time.
+
+    Rows that differ in their threads share a check.
+    """
+    checks = {}
     with concurrent.futures.ThreadPoolExecutor(CHECKS_AT_ONCE) as pool:
-        checks = {
-            entry: pool.submit(
-                in_double, entry, worker.variant, workload, order
-            )
-            for entry, worker in workers.items()
-            if entry.compared
-        }
-        return {entry: check.result() for entry, check in checks.items()}
+        for entry, worker in workers.items():
+            name = worker.variant[0]
+            if entry.compared and name not in checks:
+                checks[name] = pool.submit(
+                    in_double, entry, worker.variant, workload, order
+                )
+    return {
+        entry: checks[worker.variant[0]].result()
+        for entry, worker in workers.items()
+        if entry.compared
+    }
 
 
 def take_turns(workers: dict[Entry, Worker]) -> dict[Entry, list[float]]:
@@ -144,7 +153,7 @@ def measure(
                 "name": entry.name,
                 "order": order,
                 "variant": worker.variant,
-                "choices": len(entry.variants(workload)),
+                "ms_when_tried": worker.tried,
                 "ms_per_step": 1e3 * medians[entry],
                 "times_ours": medians[entry] / medians[REFERENCE],
                 "first_call_s": worker.first_call,

@@ -29,7 +29,7 @@ def show(workload: str, results: Results, console: Console) -> None:
     table = Table(
         title=workload, box=SIMPLE, title_justify="left", pad_edge=False
     )
-    table.add_column("", no_wrap=True)
+    table.add_column("", max_width=24)  # all numbers fit into 80 columns
     for heading in ("ms", "x ours", "first s", "MB", "f32", "f64", "grad"):
         table.add_column(heading, justify="right", no_wrap=True)
     for order, heading in ((SECOND, None), (FIRST, "first order:")):
@@ -49,11 +49,13 @@ def show(workload: str, results: Results, console: Console) -> None:
             )
     console.print(table)
     for r in results:
-        if r["choices"] > 1:
-            class_name, threads = r["variant"]
+        if len(r["ms_when_tried"]) > 1:
+            tried = "; ".join(
+                f"{variant} {_milliseconds(ms)}"
+                for variant, ms in r["ms_when_tried"].items()
+            )
             console.print(
-                f"{r['name']}, {r['order']} order: fastest of "
-                f"{r['choices']} settings was {class_name}, threads {threads}",
+                f"{r['name']}, {r['order']} order, tried (ms): {tried}",
                 highlight=False,
                 soft_wrap=True,
             )

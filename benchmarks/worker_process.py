@@ -21,7 +21,12 @@ class Worker:
         first_call: seconds of building, compiling and the first call.
         seconds: per step, as last measured by `set_turn`.
         count: steps of a turn.
+        losses: of the first step.
+        tried: milliseconds per step of the variants it was chosen from.
     """
+
+    losses: list[list[float]]
+    tried: dict[str, float]
 
     def __init__(
         self,

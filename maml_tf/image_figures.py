@@ -124,7 +124,8 @@ def plot_training(
             left.plot(
                 [row["iteration"] for row in rows],
                 [row[field] for row in rows],
-                f"{line}o",
+                line,
+                marker=_marker(rows),
                 lw=1,
                 ms=2,
                 color=color(results.name),
@@ -136,7 +137,7 @@ def plot_training(
         right.plot(
             [row["iteration"] for row in accuracies],
             [100 * row[FIELD] for row in accuracies],
-            "-o",
+            marker=_marker(accuracies),
             lw=1,
             ms=2,
             color=color(results.name),
@@ -148,3 +149,8 @@ def plot_training(
         figure.tight_layout()
 
     write_figure(path, (9, 3.6), draw)
+
+
+def _marker(rows: list) -> str:
+    """Points where there are so few that a line might not show them."""
+    return "o" if len(rows) < 20 else ""
