@@ -43,13 +43,13 @@ flags.DEFINE_integer(
     "metatrain_iterations",
     None,
     "meta-training iterations [sinusoid 70000; oracle 0; omniglot and "
-    "miniimagenet 60000; glyphs 1000]",
+    "miniimagenet 60000; glyphs 3000]",
 )
 flags.DEFINE_integer(
     "meta_batch_size",
     None,
     "tasks of a meta-update [sinusoid 25; omniglot 32, 20-way 16; "
-    "miniimagenet 4; glyphs 16]",
+    "miniimagenet 4; glyphs 8]",
 )
 flags.DEFINE_float("meta_lr", None, "outer step size beta, of Adam [0.001]")
 flags.DEFINE_integer(
@@ -82,7 +82,7 @@ flags.DEFINE_string(
 flags.DEFINE_integer(
     "num_filters",
     None,
-    "filters of a convolution (images only) [64; miniimagenet 32]",
+    "filters of a convolution (images only) [64; miniimagenet and glyphs 32]",
 )
 flags.DEFINE_bool(
     "conv", None, "convolutional network, else dense (images only) [True]"

@@ -273,7 +273,12 @@ class ImageConfig(TrainingConfig):
 
 _SETTINGS: dict[str, dict[str, Any]] = {
     "omniglot": {},
-    "glyphs": {"metatrain_iterations": 1000, "meta_batch_size": 16},
+    # Ours: less than two minutes on two cores.
+    "glyphs": {
+        "metatrain_iterations": 3000,
+        "meta_batch_size": 8,
+        "num_filters": 32,
+    },
     "miniimagenet": {
         "meta_batch_size": 4,
         "alpha": 0.01,
