@@ -48,6 +48,16 @@ def command(*arguments):
     run_experiment.main(parse(*arguments))
 
 
+def error_of(*arguments):
+    """The one line in which a command line ends that cannot be run."""
+    with pytest.raises(SystemExit) as stop:
+        command(*arguments)
+    text = str(stop.value)
+    assert text.startswith("error: ")
+    assert "\n" not in text
+    return text
+
+
 def start(*arguments):
     """Starts the command line in a process of its own."""
     return subprocess.Popen(
