@@ -1,0 +1,1 @@
+"""Meta-reinforcement learning: section 5.3 of the paper."""
