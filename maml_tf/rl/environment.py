@@ -150,7 +150,7 @@ class EpisodicEnvironment(Environment):
         return self._observations.copy()
 
     def step(self, actions):
-        actions = np.asarray(actions)
+        actions = np.asarray(actions, "float64")
         self._check("actions", actions, self.action_dim)
         rewards = np.zeros(len(actions))
         unstable = ~self._done & ~np.isfinite(actions).all(axis=1)
@@ -244,14 +244,14 @@ def make_environment(name: str) -> Environment:
     except ModuleNotFoundError as error:
         if error.name != "mujoco":
             raise
-        raise missing_package(name, "mujoco") from error
+        raise missing_package("mujoco") from error
     return locomotion.make(name)
 
 
-def missing_package(environment: str, package: str) -> ConfigError:
-    """The error to raise when an environment lacks a Python package."""
+def missing_package(package: str) -> ConfigError:
+    """The error to raise where locomotion lacks a Python package."""
     return ConfigError(
-        f"The environment {environment} needs the Python package {package}, "
-        "which is not installed. Install it by `pip install -r "
-        "requirements.txt`. The environment point works without it."
+        f"Expected the Python package {package}, which the environments of "
+        "the cheetah and the ant need. It is not installed. Run `pip install "
+        "-r requirements.txt`; the environment point works without it."
     )
