@@ -173,6 +173,7 @@ def test_a_body_that_breaks_down_is_done_and_alone(name, speed, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(locomotion, "VELOCITY_NOISE", noise)
             environment.restart(broken, goals, np.random.default_rng(0))
+        pose = environment.positions[1]
         rng = np.random.default_rng(1)
         actions = rng.normal(size=(4, 3, environment.action_dim))
         found.append([environment.step(a) for a in actions])
@@ -186,6 +187,7 @@ def test_a_body_that_breaks_down_is_done_and_alone(name, speed, monkeypatch):
         assert step.done[1]
         assert step.rewards[1] == 0.0
         assert np.isfinite(step.observations).all()
+    np.testing.assert_array_equal(environment.positions[1], pose)
     again = environment.restart(broken, goals, np.random.default_rng(0))
     assert np.abs(again[1]).max() < 2.0
     assert not environment.step(actions[0]).done.any()
