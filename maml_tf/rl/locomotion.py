@@ -127,10 +127,11 @@ class Locomotion(EpisodicEnvironment):
 
 
 class Cheetah(Locomotion):
-    """Half-cheetah: goals from U(0, 2), a speed or (below 1: back) a way.
+    """The half-cheetah.
 
-    An observation is the positions but x, the velocities, and the centre of
-    mass. Episodes do not end.
+    Goals are from U(0, 2): the speed to run at, or the direction, which is
+    backward below 1. An observation is the positions but x, the velocities,
+    and the centre of mass. Episodes do not end.
     """
 
     observation_dim = 20
@@ -152,12 +153,13 @@ class Cheetah(Locomotion):
 
 
 class Ant(Locomotion):
-    """Ant: goals from U(0, 3), a speed or (below 1.5: back) a way.
+    """The ant.
 
-    An observation is the positions, the velocities, the forces and torques of
-    contacts on each body, clipped to [-1, 1], the rotation matrix of the
-    torso, and the centre of mass. An episode ends when the torso leaves the
-    heights from 0.2 to 1 m.
+    Goals are from U(0, 3): the speed to run at, or the direction, which is
+    backward below 1.5. An observation is the positions, the velocities, the
+    torques and forces of contacts on each body, clipped to [-1, 1], the
+    rotation matrix of the torso, and the centre of mass. An episode ends when
+    the torso leaves the heights from 0.2 to 1 m.
     """
 
     observation_dim = 125
