@@ -16,9 +16,9 @@ from absl import app, logging
 from rich.console import Console
 
 from maml_tf.baselines import baseline_configs, evaluate_random
-from maml_tf.command_line import FLAGS, config_from_flags, evaluation_settings
-from maml_tf.configs import SinusoidConfig
+from maml_tf.command_line import config_from_flags, evaluation_settings
 from maml_tf.errors import ExperimentError
+from maml_tf.flags import FLAGS
 from maml_tf.report import report
 from maml_tf.run_directory import RunDirectory
 from maml_tf.run_evaluation import evaluate_original, evaluate_run
@@ -69,11 +69,7 @@ def run(console: Console) -> None:
             networks = [evaluate_run(found, data_dir, settings)]
     else:
         configs = [config]
-        if (
-            FLAGS.compare
-            and isinstance(config, SinusoidConfig)
-            and config.method in ("maml", "first-order")
-        ):
+        if FLAGS.compare and config.method in ("maml", "first-order"):
             configs += baseline_configs(config)
         runs = [open_run(logdir, c, data_dir, FLAGS.resume) for c in configs]
         directory = runs[0].path

@@ -18,7 +18,7 @@ from maml_tf.checkpoints import Checkpoints
 from maml_tf.configs import SinusoidConfig
 from maml_tf.errors import ExperimentError
 from maml_tf.evaluation import NUM_TASKS, Evaluator
-from maml_tf.experiment import Experiment, SinusoidExperiment
+from maml_tf.experiment import SinusoidExperiment
 from maml_tf.losses import predict
 from maml_tf.run_directory import RunDirectory
 
@@ -26,7 +26,7 @@ SHOTS = 5
 WORST = 0.01  # of the tasks
 
 
-def largest_curvatures(experiment: Experiment, inputs) -> np.ndarray:
+def largest_curvatures(experiment: SinusoidExperiment, inputs) -> np.ndarray:
     """Largest eigenvalue of the Gauss-Newton matrix of each support set's MSE.
 
     Args:

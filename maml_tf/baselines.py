@@ -1,38 +1,51 @@
-"""The networks that the paper compares MAML with on the sinusoids."""
+"""The networks that the paper compares MAML with, of sections 5.1 and 5.3."""
 
 import dataclasses
+import pathlib
 
-from maml_tf.configs import SinusoidConfig
-from maml_tf.experiment import SinusoidExperiment
+from maml_tf.configs import SinusoidConfig, TrainingConfig
+from maml_tf.experiment import build_experiment
 from maml_tf.results import Results
+from maml_tf.rl.config import RLConfig, joint_iterations
 from maml_tf.run_evaluation import EvaluationSettings, evaluate_network
 
 
-def baseline_configs(config: SinusoidConfig) -> list[SinusoidConfig]:
-    """Settings of the pretrained and the oracle network.
+def baseline_configs(config: TrainingConfig) -> list[TrainingConfig]:
+    """Settings of the pretrained and the oracle network; images have none.
 
-    Both are trained on all tasks jointly, for as many iterations and on the
-    same tasks as the meta-trained network; the oracle also sees amplitude and
-    phase.
+    Both are trained on all tasks jointly; the oracle is also told the task.
+    On the sinusoids they see the tasks of the meta-trained network, for as
+    many iterations; policies are trained as in the original.
     """
-    pretrained = dataclasses.replace(
-        config,
-        pretrain_iterations=config.metatrain_iterations,
-        metatrain_iterations=0,
-        first_order=False,
-        alpha=SinusoidConfig.alpha,
-        num_steps=SinusoidConfig.num_steps,
-    )
+    if isinstance(config, SinusoidConfig):
+        pretrained = dataclasses.replace(
+            config,
+            pretrain_iterations=config.metatrain_iterations,
+            metatrain_iterations=0,
+            first_order=False,
+            alpha=SinusoidConfig.alpha,
+            num_steps=SinusoidConfig.num_steps,
+        )
+    elif isinstance(config, RLConfig):
+        pretrained = RLConfig.for_environment(
+            config.datasource,
+            pretrain_iterations=joint_iterations(config),
+            metatrain_iterations=0,
+            horizon=config.horizon,
+            seed=config.seed,
+        )
+    else:
+        return []
     return [pretrained, dataclasses.replace(pretrained, baseline="oracle")]
 
 
 def evaluate_random(
-    config: SinusoidConfig, settings: EvaluationSettings
+    config: TrainingConfig, settings: EvaluationSettings
 ) -> Results:
     """A network at its initial weights, with its best step size."""
     return evaluate_network(
         "random",
-        SinusoidExperiment(config),
+        build_experiment(config, pathlib.Path()),
         iteration=0,
         settings=EvaluationSettings(
             settings.split, num_tasks=settings.num_tasks

@@ -24,8 +24,9 @@ from maml_tf.maml import LossFn, joint_gradient, task_meta_gradient
 from maml_tf.models import conv_net, dense_image_net, dense_net
 from maml_tf.normalization import which_adapt
 from maml_tf.packed_images import PackedImages
+from maml_tf.rl.config import RLConfig
 from maml_tf.sinusoid import Sinusoids
-from maml_tf.tasks import TaskStream
+from maml_tf.tasks import SPLITS, TaskStream
 from maml_tf.training import Phase
 
 HIDDEN_DIMS = (40, 40)
@@ -34,20 +35,42 @@ EVALUATION_SEED = 0  # the same held-out tasks for all runs
 
 
 class Experiment(abc.ABC):
-    """What training and evaluation need, for one set of settings.
+    """What is built from one set of settings.
 
     Attributes:
         config: the settings.
+        reports: the metric that evaluations report.
+    """
+
+    config: TrainingConfig
+    reports: Metric
+
+    @property
+    @abc.abstractmethod
+    def variables(self) -> list[tf.Variable]:
+        """All weights, at first initial ones, as a checkpoint keeps them."""
+
+    @abc.abstractmethod
+    def check(self) -> None:
+        """Sees that training has what it needs.
+
+        Raises:
+            ExperimentError: if not.
+        """
+
+
+class SupervisedExperiment(Experiment):
+    """What supervised training and evaluation need.
+
+    Attributes:
         model: the network, at its initial values.
         adapts: which of the model's trainable variables adapt.
-        reports: the metric that evaluations report.
         evaluation_shots: K of the standard evaluation.
         statistics: whose statistics normalize a query set, one of
             `losses.STATISTICS`, in the standard evaluation; None if there is
             no choice.
     """
 
-    reports: Metric
     evaluation_shots: Sequence[int]
     statistics: str | None = None
 
@@ -82,8 +105,11 @@ class Experiment(abc.ABC):
 
     @property
     def variables(self) -> list[tf.Variable]:
-        """The network's weights, as a checkpoint keeps them."""
         return [v.value for v in self.model.variables]
+
+    def check(self) -> None:
+        for split in SPLITS:
+            self.tasks(split)
 
     def state(self, phases: list[Phase]) -> dict[str, list[tf.Variable]]:
         """All that training changes, by name, for checkpoints."""
@@ -129,7 +155,7 @@ class Experiment(abc.ABC):
         return self.config.seed if split == "train" else EVALUATION_SEED
 
 
-class SinusoidExperiment(Experiment):
+class SinusoidExperiment(SupervisedExperiment):
     """Section 5.1: regression."""
 
     config: SinusoidConfig
@@ -163,7 +189,7 @@ class SinusoidExperiment(Experiment):
         )
 
 
-class ImageExperiment(Experiment):
+class ImageExperiment(SupervisedExperiment):
     """Section 5.2: few-shot classification of images."""
 
     config: ImageConfig
@@ -254,7 +280,13 @@ def build_experiment(
 
     Raises:
         DataError: if the data set is missing, damaged or too small.
+        ConfigError: if the environment needs what is not installed.
     """
+    if isinstance(config, RLConfig):
+        # TensorFlow Probability takes seconds to import.
+        from maml_tf.rl.experiment import PolicyExperiment
+
+        return PolicyExperiment(config)
     if isinstance(config, ImageConfig):
         images = open_images(config.datasource, data_dir)
         return ImageExperiment(config, images)

@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from maml_tf.evaluation import ACCURACY
+from maml_tf.evaluation import ACCURACY, MEAN_SQUARED_ERROR
 from maml_tf.files import write_atomically
 from maml_tf.paper import published
 from maml_tf.results import Evaluation, Results
@@ -107,11 +107,12 @@ def _plot_panel(axis, networks: list[Results], num_shots: int) -> None:
                 _plot_curve(axis, results, evaluation)
         points = published(results.name, results.experiment.config, num_shots)
         if points:
+            curve = metric not in (ACCURACY, MEAN_SQUARED_ERROR)
             axis.errorbar(
                 list(points),
                 [metric.scale * p.mean for p in points.values()],
                 [metric.scale * (p.ci95 or 0) for p in points.values()],
-                fmt="D",
+                fmt="D--" if curve else "D",
                 color=color(results.name),
                 mec="black",
                 ecolor="black",
@@ -119,11 +120,12 @@ def _plot_panel(axis, networks: list[Results], num_shots: int) -> None:
                 zorder=3,
                 label=f"paper, {network_label(results.name)}",
             )
-    if metric is not ACCURACY:
+    if metric is MEAN_SQUARED_ERROR:
         axis.set_yscale("log")
     axis.set_xlabel("number of updates")
     axis.set_title(f"K = {num_shots}")
-    axis.set_xticks(range(0, 11, 2))
+    updates = networks[0].evaluations[0].values.shape[1]
+    axis.set_xticks(range(0, updates, 2 if updates > 6 else 1))
     axis.grid(alpha=0.25, which="both", lw=0.5)
 
 
@@ -149,7 +151,9 @@ def _plot_curve(axis, results: Results, evaluation: Evaluation) -> None:
     )
     axis.fill_between(
         [s.update for s in summaries],
-        np.maximum(mean - half, 1e-4),
+        np.maximum(
+            mean - half, 1e-4 if metric is MEAN_SQUARED_ERROR else -np.inf
+        ),
         np.minimum(mean + half, metric.scale * metric.largest),
         color=shade,
         alpha=0.18,

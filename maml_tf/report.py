@@ -7,13 +7,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from maml_tf.evaluation import ACCURACY, Summary
+from maml_tf.evaluation import ACCURACY, MEAN_SQUARED_ERROR, Summary
 from maml_tf.experiment import ImageExperiment
 from maml_tf.figures import network_label, plot_metric_by_updates
 from maml_tf.files import write_atomically
 from maml_tf.image_figures import plot_episode, plot_training
 from maml_tf.paper import published
 from maml_tf.results import Evaluation, Results, as_json
+from maml_tf.rl.config import RLConfig
 from maml_tf.sinusoid_figures import plot_fits
 
 UPDATES_IN_TABLE = {"sinusoid": (0, 1, 5, 10), "images": (0, 1, 3, 5, 10)}
@@ -45,6 +46,12 @@ def report(
     notes = table_notes(networks)
     _print(_title(networks[0]), header, rows, notes, console)
     write_atomically(directory / f"{name}.md", _markdown(header, rows, notes))
+    if isinstance(networks[0].experiment.config, RLConfig):
+        # It imports TensorFlow Probability, which takes seconds.
+        from maml_tf.rl.figures import plot_policies
+
+        plot_policies(directory, name, networks)
+        return
     shots = dict.fromkeys(e.num_shots for e in networks[0].evaluations)
     if isinstance(networks[0].experiment, ImageExperiment):
         plot_metric_by_updates(
@@ -73,7 +80,9 @@ def report(
 def table_header(networks: list[Results]) -> list[str]:
     """Titles of the columns."""
     statistics = ["norm by"] if _statistics(networks) else []
-    return ["network", "K", *statistics, "step"] + [
+    policies = isinstance(networks[0].experiment.config, RLConfig)
+    names = ["policy", "rollouts"] if policies else ["network", "K"]
+    return [*names, *statistics, "step"] + [
         f"{u} update" + ("s" if u != 1 else "") for u in _updates(networks)
     ]
 
@@ -96,6 +105,8 @@ def table_rows(networks: list[Results]) -> list[list[str]]:
                     _step_size(evaluation),
                     *(
                         _cell(evaluation.summaries[u], evaluation)
+                        if u < len(evaluation.summaries)
+                        else ""  # the oracle does not adapt
                         for u in updates
                     ),
                 ]
@@ -125,11 +136,14 @@ def table_notes(networks: list[Results]) -> list[str]:
     """What a reader of the table has to know."""
     metric = networks[0].experiment.reports
     percent = " in %" if metric is ACCURACY else ""
-    notes = [
-        f"{metric.name.capitalize()}{percent} on the query sets of "
-        f"{networks[0].num_tasks} {networks[0].split} tasks, ± 95 % interval; "
-        "0 updates is the query set, too.",
-    ]
+    if isinstance(networks[0].experiment.config, RLConfig):
+        notes = _notes_on_rollouts(networks)
+    else:
+        notes = [
+            f"{metric.name.capitalize()}{percent} on the query sets of "
+            f"{networks[0].num_tasks} {networks[0].split} tasks, ± 95 % "
+            "interval; 0 updates is the query set, too.",
+        ]
     if _statistics(networks):
         notes.append(
             "norm by: whose mean and variance batch normalization uses, the "
@@ -138,10 +152,11 @@ def table_notes(networks: list[Results]) -> list[str]:
     if any(e.alpha_searched for r in networks for e in r.evaluations):
         notes.append("* step size searched on validation tasks.")
     if any(
-        evaluation.summaries[u].diverged
+        summary.diverged
         for results in networks
         for evaluation in results.evaluations
-        for u in _updates(networks)
+        for summary in evaluation.summaries
+        if summary.update in _updates(networks)
     ):
         notes.append(
             "[n] n tasks diverged and are left out of the mean; the median, "
@@ -160,15 +175,43 @@ def table_notes(networks: list[Results]) -> list[str]:
     return notes
 
 
+def _notes_on_rollouts(networks: list[Results]) -> list[str]:
+    evaluation = networks[0].evaluations[0]
+    transitions = evaluation.counts["transitions_per_goal"]
+    notes = [
+        "Return (sum of rewards, not discounted) with fresh rollouts, "
+        f"{transitions} transitions of each goal, on {networks[0].num_tasks} "
+        "held-out goals, ± 95 % interval over the goals. The step size is that "
+        "of the first update, half of it of the others.",
+    ]
+    unstable = {
+        network_label(results.name): sum(
+            results.evaluations[0].counts["unstable_episodes"]
+        )
+        for results in networks
+    }
+    notes += [
+        f"{name}: the simulation broke down in {count} episodes; they count "
+        "up to there."
+        for name, count in unstable.items()
+        if count
+    ]
+    return notes
+
+
 def _title(results: Results) -> str:
     experiment = results.experiment
     if isinstance(experiment, ImageExperiment):
         config = experiment.config
         return f"{config.datasource}, {config.num_ways}-way classification"
+    if isinstance(experiment.config, RLConfig):
+        return f"{experiment.config.datasource}, reinforcement learning"
     return "Sinusoid regression"
 
 
 def _updates(networks: list[Results]) -> tuple[int, ...]:
+    if isinstance(networks[0].experiment.config, RLConfig):
+        return tuple(range(networks[0].evaluations[0].values.shape[1]))
     images = isinstance(networks[0].experiment, ImageExperiment)
     return UPDATES_IN_TABLE["images" if images else "sinusoid"]
 
@@ -192,16 +235,18 @@ def _cell(summary: Summary, evaluation: Evaluation) -> str:
     mean, ci95 = (
         evaluation.metric.scale * x for x in (summary.mean, summary.ci95)
     )
-    if evaluation.metric is ACCURACY:
-        return f"{mean:.1f}±{ci95:.1f}{diverged}"
-    digits = 2 if mean >= 0.1 else 3
+    digits = 1
+    if evaluation.metric is MEAN_SQUARED_ERROR:
+        digits = 2 if mean >= 0.1 else 3
     return f"{mean:.{digits}f}±{ci95:.{digits}f}{diverged}"
 
 
 def _paper_cell(point, evaluation: Evaluation) -> str:
-    if evaluation.metric is not ACCURACY:
+    scale = evaluation.metric.scale
+    if evaluation.metric is MEAN_SQUARED_ERROR:
         return f"{point.mean:.2f}"
-    return f"{100 * point.mean:.1f}±{100 * point.ci95:.1f}"
+    interval = "" if point.ci95 is None else f"±{scale * point.ci95:.1f}"
+    return f"{scale * point.mean:.1f}{interval}"
 
 
 def _print(title, header, rows, notes, console: Console) -> None:

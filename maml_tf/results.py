@@ -24,7 +24,8 @@ class Evaluation:
         alpha_searched: whether it was searched on the validation tasks.
         values: of the metric on query sets, float32 [num_tasks, updates + 1].
         metric: what the values are.
-        statistics: as `Experiment.statistics`.
+        statistics: as `SupervisedExperiment.statistics`.
+        counts: of a policy's rollouts, by name.
     """
 
     num_shots: int
@@ -33,6 +34,7 @@ class Evaluation:
     values: np.ndarray
     metric: Metric
     statistics: str | None = None
+    counts: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def summaries(self) -> list[Summary]:
@@ -134,10 +136,12 @@ def as_json(results: Results) -> dict[str, Any]:
         "split": results.split,
         "num_tasks": results.num_tasks,
         "metric": (
-            f"{metric.name} on the query set, update 0 included; mean, ci95 "
-            "and sd over tasks that did not diverge"
+            f"{metric.name} {metric.measured_on}, update 0 included; mean, "
+            "ci95 and sd over tasks that did not diverge"
         ),
-        "diverged_above": metric.largest,
+        "diverged_above": (
+            metric.largest if np.isfinite(metric.largest) else None
+        ),
         "evaluations": [
             {
                 "num_shots": e.num_shots,
@@ -145,6 +149,7 @@ def as_json(results: Results) -> dict[str, Any]:
                 "alpha_searched": e.alpha_searched,
                 "batch_norm_statistics": e.statistics,
                 "updates": [numbers(s) for s in e.summaries],
+                **e.counts,
             }
             for e in results.evaluations
         ],

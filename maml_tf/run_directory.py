@@ -2,8 +2,9 @@
 
 config.json      settings, format and package versions
 checkpoints/     see checkpoints.py
-best/            the weights that did best in validation (images)
-train.csv        running losses
+best/            the weights that did best in validation (images), or the
+                 policy with the best return
+train.csv        running losses; returns of each iteration
 validation.csv   accuracy on validation tasks (images)
 tensorboard/     the same for TensorBoard
 results.json ... what evaluation found, tables and figures
@@ -23,6 +24,8 @@ from typing import Any
 from maml_tf.configs import ImageConfig, SinusoidConfig, TrainingConfig
 from maml_tf.errors import ConfigError, RunDirectoryError
 from maml_tf.files import SCRATCH_SUFFIX, write_atomically
+from maml_tf.rl.config import RLConfig
+from maml_tf.rl.environment import ENVIRONMENTS
 
 FORMAT = 1
 
@@ -151,8 +154,7 @@ class RunDirectory:
                 f"format {FORMAT}. Choose another --logdir."
             )
         try:
-            sinusoid = content["datasource"] == SinusoidConfig.datasource
-            kind = SinusoidConfig if sinusoid else ImageConfig
+            kind = config_class(content["datasource"])
             config = kind(**content["config"])
         except (KeyError, TypeError, ConfigError) as e:
             raise RunDirectoryError(
@@ -160,6 +162,13 @@ class RunDirectory:
                 f"experiment ({e}). Choose another --logdir."
             ) from e
         return cls(path, config)
+
+
+def config_class(datasource: str) -> type[TrainingConfig]:
+    """The kind of settings that a data source has."""
+    if datasource == SinusoidConfig.datasource:
+        return SinusoidConfig
+    return RLConfig if datasource in ENVIRONMENTS else ImageConfig
 
 
 def versions() -> dict[str, Any]:

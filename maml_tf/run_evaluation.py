@@ -13,10 +13,12 @@ from maml_tf.evaluation import NUM_TASKS, Evaluator, search_step_size
 from maml_tf.experiment import (
     Experiment,
     ImageExperiment,
+    SupervisedExperiment,
     build_experiment,
 )
 from maml_tf.original import read_original_checkpoint
 from maml_tf.results import Evaluation, Results, write_results
+from maml_tf.rl.config import RLConfig, fine_tuning_step_size
 from maml_tf.run_directory import RunDirectory
 
 
@@ -34,7 +36,8 @@ class EvaluationSettings:
         statistics: as `Experiment.statistics`, one or more.
         iteration: the checkpoint; None takes the newest.
         best: the weights that did best in validation, instead.
-        num_tasks: how many tasks.
+        num_tasks: how many tasks; None takes those of the paper, 600, or 40
+            goals.
     """
 
     split: str = "test"
@@ -44,7 +47,7 @@ class EvaluationSettings:
     statistics: Sequence[str] | None = None
     iteration: int | None = None
     best: bool = False
-    num_tasks: int = NUM_TASKS
+    num_tasks: int | None = None
 
     @property
     def tag(self) -> str:
@@ -62,7 +65,7 @@ class EvaluationSettings:
             parts.append(f"iteration{self.iteration}")
         if self.best:
             parts.append("best")
-        if self.num_tasks != NUM_TASKS:
+        if self.num_tasks is not None:
             parts.append(f"tasks{self.num_tasks}")
         return "".join(f"_{part}" for part in parts)
 
@@ -166,8 +169,25 @@ def evaluate_network(
         experiment: the network and its tasks.
         iteration: iterations that it was trained for.
         settings: what to evaluate; step size None searches it on the
-            validation tasks.
+            validation tasks, and takes the paper's for a policy.
     """
+    if isinstance(experiment, SupervisedExperiment):
+        evaluations = _evaluate_supervised(experiment, settings)
+    else:
+        evaluations = [_evaluate_policy(name, experiment, settings)]
+    return Results(
+        name,
+        experiment,
+        iteration,
+        evaluations,
+        settings.split,
+        settings.tag,
+    )
+
+
+def _evaluate_supervised(
+    experiment: SupervisedExperiment, settings: EvaluationSettings
+) -> list[Evaluation]:
     theta = experiment.model.trainable_variables
     statistics = settings.statistics or [experiment.statistics]
 
@@ -187,7 +207,10 @@ def evaluate_network(
                 evaluator, theta, tasks("validation"), experiment.reports
             )
         values = evaluator(
-            theta, tasks(settings.split), alpha, settings.num_tasks
+            theta,
+            tasks(settings.split),
+            alpha,
+            settings.num_tasks or NUM_TASKS,
         )
         searched = settings.alpha is None
         return [
@@ -195,22 +218,50 @@ def evaluate_network(
             for v, s in zip(values, statistics, strict=True)
         ]
 
-    return Results(
-        name,
-        experiment,
-        iteration,
-        [
-            evaluation
-            for num_shots in settings.shots or experiment.evaluation_shots
-            for evaluation in evaluate(num_shots)
-        ],
-        settings.split,
-        settings.tag,
+    return [
+        evaluation
+        for num_shots in settings.shots or experiment.evaluation_shots
+        for evaluation in evaluate(num_shots)
+    ]
+
+
+def _evaluate_policy(
+    name: str, experiment: Experiment, settings: EvaluationSettings
+) -> Evaluation:
+    # It imports TensorFlow Probability, which takes seconds.
+    from maml_tf.rl import evaluation
+
+    environment = experiment.config.datasource
+    alpha = settings.alpha
+    if alpha is None:
+        alpha = fine_tuning_step_size(environment, name)
+    num_rollouts, num_updates = evaluation.protocol(environment)
+    if settings.shots is not None:
+        (num_rollouts,) = settings.shots
+    goals = experiment.environment.test_tasks(
+        settings.num_tasks or evaluation.NUM_GOALS
+    )
+    found = evaluation.evaluate_policy(
+        experiment, goals, num_rollouts, alpha, num_updates
+    )
+    return Evaluation(
+        num_rollouts,
+        alpha,
+        alpha_searched=False,
+        values=found.returns,
+        metric=experiment.reports,
+        counts={
+            "episodes": found.episodes.sum(axis=0).tolist(),
+            "transitions_per_goal": num_rollouts * experiment.config.horizon,
+            "unstable_episodes": found.unstable.tolist(),
+        },
     )
 
 
 def _default_step_size(config: TrainingConfig) -> float | None:
     if config.metatrain_iterations:
         return config.alpha
+    if isinstance(config, RLConfig):
+        return fine_tuning_step_size(config.datasource, config.method)
     oracle = isinstance(config, SinusoidConfig) and config.baseline == "oracle"
     return 0.0 if oracle else None

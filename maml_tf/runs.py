@@ -4,7 +4,10 @@ import dataclasses
 import functools
 import pathlib
 import time
+from collections.abc import Callable
+from typing import Protocol
 
+import tensorflow as tf
 from rich.console import Console
 
 from maml_tf import validation
@@ -12,11 +15,10 @@ from maml_tf.checkpoints import Checkpoints
 from maml_tf.configs import ImageConfig, TrainingConfig
 from maml_tf.errors import RunDirectoryError
 from maml_tf.evaluation import Evaluator
-from maml_tf.experiment import Experiment, build_experiment
+from maml_tf.experiment import SupervisedExperiment, build_experiment
 from maml_tf.logs import IterationLog
 from maml_tf.progress import TrainingProgress
 from maml_tf.run_directory import RunDirectory
-from maml_tf.tasks import SPLITS
 from maml_tf.training import LOG_FIELDS, train
 from maml_tf.validation import Validation
 
@@ -38,9 +40,7 @@ def open_run(
     Raises:
         ExperimentError: if it cannot; nothing is made then.
     """
-    experiment = build_experiment(config, data_dir)
-    for split in SPLITS:
-        experiment.tasks(split)
+    build_experiment(config, data_dir).check()
     run = RunDirectory.for_training(logdir, config, resume)
     done = max(Checkpoints(run.checkpoints, {}).iterations(), default=0)
     if done > config.num_iterations:
@@ -73,9 +73,8 @@ def train_run(
     console.print(f"{config.method}: {settings}", highlight=False)
     tensorboard = run.path / "tensorboard" if log else None
     with run.locked():
-        experiment = build_experiment(config, data_dir)
-        phases = experiment.phases()
-        checkpoints = Checkpoints(run.checkpoints, experiment.state(phases))
+        training = _training(run, data_dir, tensorboard)
+        checkpoints = Checkpoints(run.checkpoints, training.state)
         start = checkpoints.restore_latest() or 0
         total = config.num_iterations
         if start == total:
@@ -88,25 +87,82 @@ def train_run(
             console.print(f"{config.method}: going on from iteration {start}.")
         began = time.monotonic()
         with TrainingProgress(console, config.method, start, total) as bar:
-            train(
-                experiment.model,
-                phases,
-                experiment.tasks("train"),
-                config.meta_batch_size,
-                checkpoints,
-                start,
-                IterationLog(run.path / "train.csv", LOG_FIELDS, tensorboard),
-                bar,
-                _validation(run, experiment, tensorboard),
-            )
+            training(checkpoints, start, bar)
         console.print(
             f"{config.method}: trained {total - start} iterations in "
             f"{time.monotonic() - began:.1f} s."
         )
 
 
+class Training(Protocol):
+    """How the network of a run is trained.
+
+    Attributes:
+        state: all that training changes, by name, for checkpoints.
+    """
+
+    state: dict[str, list[tf.Variable]]
+
+    def __call__(
+        self,
+        checkpoints: Checkpoints,
+        start: int,
+        on_progress: Callable[[int, dict[str, float]], None],
+    ) -> None:
+        """Trains from iteration `start` to the last one."""
+
+
+def _training(
+    run: RunDirectory, data_dir: pathlib.Path, tensorboard: pathlib.Path | None
+) -> Training:
+    experiment = build_experiment(run.config, data_dir)
+    if isinstance(experiment, SupervisedExperiment):
+        return _SupervisedTraining(run, experiment, tensorboard)
+    # It imports TensorFlow Probability, which takes seconds.
+    from maml_tf.rl import training
+
+    return training.PolicyTraining(
+        experiment,
+        IterationLog(run.path / "train.csv", training.LOG_FIELDS, tensorboard),
+        Checkpoints(run.best, {"weights": experiment.variables}, keep=1),
+    )
+
+
+class _SupervisedTraining:
+    """Training by `training.train`, with validation for images."""
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        experiment: SupervisedExperiment,
+        tensorboard: pathlib.Path | None,
+    ):
+        self._experiment = experiment
+        self._phases = experiment.phases()
+        self._log = IterationLog(
+            run.path / "train.csv", LOG_FIELDS, tensorboard
+        )
+        self._validation = _validation(run, experiment, tensorboard)
+        self.state = experiment.state(self._phases)
+
+    def __call__(self, checkpoints, start, on_progress):
+        train(
+            self._experiment.model,
+            self._phases,
+            self._experiment.tasks("train"),
+            self._experiment.config.meta_batch_size,
+            checkpoints,
+            start,
+            self._log,
+            on_progress,
+            self._validation,
+        )
+
+
 def _validation(
-    run: RunDirectory, experiment: Experiment, tensorboard: pathlib.Path | None
+    run: RunDirectory,
+    experiment: SupervisedExperiment,
+    tensorboard: pathlib.Path | None,
 ) -> Validation | None:
     """Accuracy after the updates of training, as the original measures it."""
     config = run.config

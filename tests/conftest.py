@@ -12,7 +12,7 @@ from rich.console import Console
 
 import run_experiment
 from data import omniglot
-from maml_tf.command_line import FLAGS
+from maml_tf.flags import FLAGS
 from maml_tf.runtime import start_tensorflow
 
 start_tensorflow()

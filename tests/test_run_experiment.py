@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY, command, error_of, parse, start
 
-from maml_tf import command_line
+from maml_tf import command_line, flags
 
 MAML = (
     "sinusoid.maml.mbs_25.ubs_10.numstep1.updatelr0.01.metalr0.001.nonorm"
@@ -307,8 +307,7 @@ def test_only_one_process_trains_in_a_directory(logdir):
 
 
 def test_help_describes_every_flag():
-    flags = command_line.FLAGS
-    own = flags.get_flags_for_module(command_line.__name__)
+    own = flags.FLAGS.get_flags_for_module(flags.__name__)
     assert len(own) >= 24
     assert all(len(f.help) > 10 and "no help" not in f.help for f in own)
 
@@ -316,7 +315,7 @@ def test_help_describes_every_flag():
 def test_readme_commands_name_known_flags():
     text = (REPOSITORY / "README.md").read_text()
     text += (REPOSITORY / "BUILD.md").read_text()
-    known = set(command_line.FLAGS)
+    known = set(flags.FLAGS)
     used = {
         flag.split("=")[0]
         for line in re.findall(r"run_experiment\.py(.*)", text)

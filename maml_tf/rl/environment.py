@@ -40,6 +40,8 @@ class Environment(abc.ABC):
             environment clips them to [-1, 1].
         horizon: default number of steps of a rollout.
         task_dim: size of a goal.
+        ends_early: whether episodes can end before the horizon (but for
+            simulations that break down).
     """
 
     name: str
@@ -47,6 +49,7 @@ class Environment(abc.ABC):
     action_dim: int
     horizon: int
     task_dim: int
+    ends_early: bool
 
     @abc.abstractmethod
     def sample_tasks(self, rng: np.random.Generator, count: int) -> np.ndarray:
@@ -192,6 +195,7 @@ class WithGoal(Environment):
         self.action_dim = environment.action_dim
         self.horizon = environment.horizon
         self.task_dim = environment.task_dim
+        self.ends_early = environment.ends_early
         self._features = self.goal_features(np.zeros((0, self.task_dim)))
         self.observation_dim = (
             environment.observation_dim + self._features.shape[1]

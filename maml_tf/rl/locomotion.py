@@ -136,6 +136,7 @@ class Cheetah(Locomotion):
 
     observation_dim = 20
     action_dim = 6
+    ends_early = False
     task_high = 2.0
     control_cost = 0.05
 
@@ -164,6 +165,7 @@ class Ant(Locomotion):
 
     observation_dim = 125
     action_dim = 8
+    ends_early = True
     task_high = 3.0
     control_cost = 0.005
 

@@ -26,6 +26,7 @@ class Point(EpisodicEnvironment):
     action_dim = 2
     horizon = 100
     task_dim = 2
+    ends_early = True
     task_low = -0.5
     task_high = 0.5
 

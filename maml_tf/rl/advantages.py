@@ -1,0 +1,110 @@
+"""Advantages by a linear baseline and generalized advantage estimation.
+
+Duan et al., "Benchmarking Deep Reinforcement Learning", ICML 2016, for the
+baseline's features; Schulman et al., "High-Dimensional Continuous Control
+Using Generalized Advantage Estimation", ICLR 2016.
+"""
+
+import numpy as np
+
+from maml_tf.rl.objectives import Experience
+from maml_tf.rl.rollouts import Rollouts
+
+GAMMA = 0.99
+LAMBDA = 1.0
+RIDGE = 1e-5
+RIDGE_TRIES = 5
+
+
+def experience(rollouts: Rollouts) -> Experience:
+    """Rollouts as the losses need them, with standardized advantages.
+
+    The baseline is fitted to the discounted returns of each task's own
+    samples and then predicts them.
+    """
+    ends = rollouts.ends
+    returns = discounted_sums(rollouts.rewards, ends, GAMMA)
+    advantages = np.zeros_like(returns)
+    for task, mask in enumerate(rollouts.mask):
+        features = baseline_features(
+            rollouts.observations[task, mask], rollouts.times[task, mask]
+        )
+        values = features @ fit_baseline(features, returns[task, mask])
+        advantages[task, mask] = standardized(
+            generalized_advantages(
+                rollouts.rewards[task, mask], values, ends[task, mask]
+            )
+        )
+    return Experience(
+        rollouts.observations,
+        rollouts.actions,
+        advantages.astype("float32"),
+        rollouts.mask.astype("float32"),
+    )
+
+
+def discounted_sums(
+    values: np.ndarray, ends: np.ndarray, discount: float
+) -> np.ndarray:
+    """From each step to the end of its episode, along the last axis.
+
+    Args:
+        values: float [..., samples].
+        ends: bool [..., samples], the last step of an episode.
+        discount: factor for each step.
+    """
+    sums = np.zeros_like(values)
+    later = np.zeros(values.shape[:-1])
+    for t in reversed(range(values.shape[-1])):
+        later = values[..., t] + discount * np.where(ends[..., t], 0.0, later)
+        sums[..., t] = later
+    return sums
+
+
+def baseline_features(observations: np.ndarray, times: np.ndarray):
+    """[o, o^2, t, t^2, t^3, 1], o clipped at +-10 and t in 100 steps.
+
+    Args:
+        observations: [samples, observation_dim].
+        times: [samples], steps since the episode began.
+
+    Returns:
+        float64 [samples, 2 * observation_dim + 4].
+    """
+    o = np.clip(observations.astype(np.float64), -10, 10)
+    t = times[:, np.newaxis] / 100.0
+    return np.concatenate([o, o**2, t, t**2, t**3, np.ones_like(t)], axis=1)
+
+
+def fit_baseline(features: np.ndarray, returns: np.ndarray) -> np.ndarray:
+    """Weights of ridge regression: [samples, n], [samples] -> [n].
+
+    The ridge grows until the solution is finite.
+    """
+    gram, moment = features.T @ features, features.T @ returns
+    for attempt in range(RIDGE_TRIES):
+        ridge = RIDGE * 10**attempt * np.eye(len(gram))
+        try:
+            weights = np.linalg.solve(gram + ridge, moment)
+        except np.linalg.LinAlgError:
+            continue
+        if np.isfinite(weights).all():
+            return weights
+    return np.zeros_like(moment)
+
+
+def generalized_advantages(
+    rewards: np.ndarray, values: np.ndarray, ends: np.ndarray
+) -> np.ndarray:
+    """GAE(GAMMA, LAMBDA) of episodes one after the other: [samples].
+
+    The value after an episode's last step is taken as 0, at the horizon, too.
+    """
+    following = np.where(ends, 0.0, np.append(values[1:], 0.0))
+    errors = rewards + GAMMA * following - values
+    return discounted_sums(errors, ends, GAMMA * LAMBDA)
+
+
+def standardized(advantages: np.ndarray) -> np.ndarray:
+    """With mean 0 and standard deviation 1."""
+    return (advantages - advantages.mean()) / (advantages.std() + 1e-8)

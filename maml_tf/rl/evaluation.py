@@ -1,0 +1,77 @@
+"""Returns on held-out goals after 0, 1, ... updates (section 5.3)."""
+
+import dataclasses
+
+import numpy as np
+
+from maml_tf.rl.experiment import PolicyExperiment
+
+NUM_GOALS = 40
+EVALUATION_SEED = 0  # of the rollouts; the goals have their own
+
+# Rollouts of a goal before and after each update: 4000 transitions, and twice
+# that for ant_dir, as in the original.
+ROLLOUTS = {"point": 40, "ant_dir": 40}
+DEFAULT_ROLLOUTS = 20
+UPDATES = {"point": 4}
+DEFAULT_UPDATES = 3
+LATER_STEPS = 0.5  # step size of all updates but the first, relative to it
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Returns:
+    """What a policy earned.
+
+    Attributes:
+        returns: undiscounted, mean over a goal's episodes: float64
+            [goals, updates + 1].
+        episodes: int [goals, updates + 1].
+        unstable: int [updates + 1], episodes whose simulation broke down;
+            their returns count up to there.
+    """
+
+    returns: np.ndarray
+    episodes: np.ndarray
+    unstable: np.ndarray
+
+
+def protocol(environment: str) -> tuple[int, int]:
+    """Rollouts of a goal and number of updates in the paper's evaluation."""
+    return (
+        ROLLOUTS.get(environment, DEFAULT_ROLLOUTS),
+        UPDATES.get(environment, DEFAULT_UPDATES),
+    )
+
+
+def evaluate_policy(
+    experiment: PolicyExperiment,
+    goals: np.ndarray,
+    num_rollouts: int,
+    alpha: float,
+    num_updates: int,
+) -> Returns:
+    """Adapts a policy to each goal by policy gradients on fresh rollouts.
+
+    Args:
+        experiment: the policy and its environment.
+        goals: [goals, task_dim].
+        num_rollouts: for each goal, before and after each update.
+        alpha: step size of the first update; `LATER_STEPS` of it for the
+            others. 0 adapts nothing.
+        num_updates: how many updates.
+    """
+    rows = np.repeat(goals[:, np.newaxis], num_rollouts, axis=1)
+    alphas = [alpha] + [LATER_STEPS * alpha] * (num_updates - 1)
+    stages = [
+        rollouts
+        for rollouts, _ in experiment.adapt(
+            rows,
+            alphas[:num_updates] if alpha else [],
+            np.random.default_rng((EVALUATION_SEED, experiment.config.seed)),
+        )
+    ]
+    return Returns(
+        np.stack([r.mean_returns() for r in stages], axis=1),
+        np.stack([r.num_episodes() for r in stages], axis=1),
+        np.array([r.unstable for r in stages]),
+    )

@@ -1,0 +1,122 @@
+"""A reinforcement learning experiment built from its settings."""
+
+import functools
+import math
+from collections.abc import Iterator, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from maml_tf.evaluation import Metric
+from maml_tf.experiment import Experiment
+from maml_tf.maml import Params, inner_update
+from maml_tf.rl.advantages import experience
+from maml_tf.rl.config import RLConfig
+from maml_tf.rl.environment import WithGoal, make_environment
+from maml_tf.rl.linearization import stack
+from maml_tf.rl.objectives import Experience, reinforce
+from maml_tf.rl.policy import GaussianPolicy, policy_net
+from maml_tf.rl.rollouts import Rollouts, sample_rollouts
+
+RETURN = Metric(
+    "return",
+    max,
+    largest=math.inf,
+    measured_on="of rollouts with the updated policy",
+)
+
+
+class PolicyExperiment(Experiment):
+    """Section 5.3: a policy and the environment of its tasks.
+
+    Attributes:
+        environment: steps the rollouts of all tasks together.
+        policy: the policy, at its initial values.
+    """
+
+    config: RLConfig
+    reports = RETURN
+
+    def __init__(self, config: RLConfig, mean: keras.Model | None = None):
+        """
+        Args:
+            config: the settings.
+            mean: the policy's network; None takes the paper's.
+
+        Raises:
+            ConfigError: if the environment needs what is not installed, or
+                the network does not fit it.
+        """
+        self.config = config
+        environment = make_environment(config.datasource)
+        if config.baseline == "oracle":
+            environment = WithGoal(environment)
+        self.environment = environment
+        dims = environment.observation_dim, environment.action_dim
+        if mean is None:
+            mean = policy_net(*dims, config.seed)
+        self.policy = GaussianPolicy(mean)
+        self.policy.check_fits(environment.name, *dims)
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        return [v.value for v in self.policy.trainable_variables]
+
+    @property
+    def theta(self) -> list[tf.Tensor]:
+        """The present values of the policy's parameters."""
+        return [tf.convert_to_tensor(v) for v in self.variables]
+
+    def check(self) -> None:
+        """The environment was made; nothing else is needed."""
+
+    def adapt(
+        self,
+        goals: np.ndarray,
+        alphas: Sequence[float],
+        rng: np.random.Generator,
+    ) -> Iterator[tuple[Rollouts, Experience]]:
+        """Samples with the policy, updates it on that, samples again, ...
+
+        Lines 4-8 of Algorithm 3, and what evaluation does; the policy itself
+        stays as it is.
+
+        Args:
+            goals: of each row, [tasks, rollouts, task_dim].
+            alphas: the step size of each update.
+            rng: draws initial states and actions.
+
+        Yields:
+            What the policies did after 0, 1, ... updates, as rollouts and as
+            the losses need it.
+        """
+        theta = stack(self.theta, len(goals))
+        for alpha in [*alphas, None]:
+            rollouts = sample_rollouts(
+                self.environment,
+                self.policy,
+                theta,
+                goals,
+                self.config.horizon,
+                rng,
+            )
+            data = experience(rollouts)
+            yield rollouts, data
+            if alpha is not None:
+                theta = self._update(theta, data, tf.constant(alpha))
+
+    @functools.cached_property
+    def _update(self):
+        """Compiled `inner_update` of all tasks, each with its own theta.
+
+        (stacked theta, experience, alpha) -> stacked theta.
+        """
+        loss = reinforce(self.policy)
+
+        def update(
+            theta: Params, experience: Experience, alpha: tf.Tensor
+        ) -> Params:
+            return inner_update(loss, theta, experience, alpha)[0]
+
+        return tf.function(update, autograph=False)

@@ -1,0 +1,130 @@
+"""Sampling trajectories: lines 5 and 8 of Algorithm 3.
+
+Data is counted in transitions, as the original does: a task's share is
+rollouts * horizon of them, in whole episodes. Where episodes can end early, a
+row that is done begins a new one until its part of the share is full. A
+policy that soon arrives is so judged, and updated, by many more episodes than
+one that never does.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from maml_tf.maml import Params
+from maml_tf.rl.environment import Environment
+from maml_tf.rl.policy import GaussianPolicy
+
+
+class Rollouts(NamedTuple):
+    """Episodes of some tasks, one after the other along the second axis.
+
+    Attributes:
+        observations: float32 [tasks, samples, observation_dim].
+        actions: float32 [tasks, samples, action_dim], as sampled.
+        rewards: float64 [tasks, samples].
+        times: int64 [tasks, samples], steps since the episode began.
+        mask: bool [tasks, samples]; false after the last episode, where all
+            else is 0.
+        unstable: in how many episodes the simulation broke down.
+    """
+
+    observations: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    times: np.ndarray
+    mask: np.ndarray
+    unstable: int
+
+    @property
+    def ends(self) -> np.ndarray:
+        """bool [tasks, samples]: the last step of an episode."""
+        following = np.zeros_like(self.times)
+        following[:, :-1] = self.times[:, 1:]
+        return self.mask & (following == 0)
+
+    def mean_returns(self) -> np.ndarray:
+        """Mean over a task's episodes of their sum of rewards: [tasks]."""
+        return self.rewards.sum(axis=1) / self.ends.sum(axis=1)
+
+    def num_episodes(self) -> np.ndarray:
+        """Episodes of each task: [tasks]."""
+        return self.ends.sum(axis=1)
+
+
+def sample_rollouts(
+    environment: Environment,
+    policy: GaussianPolicy,
+    theta: Params,
+    goals: np.ndarray,
+    horizon: int,
+    rng: np.random.Generator,
+) -> Rollouts:
+    """Samples rollouts * horizon transitions of each task, or a few more.
+
+    Args:
+        environment: steps all rollouts of all tasks together.
+        policy: the policy.
+        theta: its parameters for each task, stacked.
+        goals: of each row, [tasks, rollouts, task_dim].
+        horizon: longest episode, in steps.
+        rng: draws initial states and actions.
+
+    Returns:
+        Whole episodes; samples = rollouts * horizon, and another horizon
+        where episodes can end early.
+    """
+    num_tasks, num_rollouts = goals.shape[:2]
+    rows = num_tasks * num_rollouts
+    goals = goals.reshape(rows, -1)
+    observations = environment.reset(goals, rng)
+    times, counts = np.zeros(rows, int), np.zeros(rows, int)
+    running = np.ones(rows, bool)
+    steps, unstable = [], 0
+    while running.any():
+        noise = rng.standard_normal(
+            (num_tasks, num_rollouts, environment.action_dim), "float32"
+        )
+        seen = observations.reshape(num_tasks, num_rollouts, -1)
+        actions = policy.act(theta, seen, noise).numpy().reshape(rows, -1)
+        step = environment.step(actions)
+        steps.append((observations, actions, step.rewards, times, running))
+        unstable += np.count_nonzero(step.unstable & running)
+        counts, times = counts + running, times + 1
+        over = running & (step.done | (times == horizon))
+        running = running & ~(over & (counts >= horizon))
+        observations = step.observations
+        restarted = over & running
+        if restarted.any():
+            times = np.where(restarted, 0, times)
+            observations = environment.restart(restarted, goals, rng)
+    share = num_rollouts * horizon
+    samples = share + (horizon if environment.ends_early else 0)
+    # [tasks, rows * steps, ...], the steps of a row together
+    *columns, valid = (
+        np.stack(column, axis=1).reshape(
+            num_tasks, num_rollouts * len(steps), *column[0].shape[1:]
+        )
+        for column in zip(*steps, strict=True)
+    )
+    return _pack(columns, valid, share, samples, int(unstable))
+
+
+def _pack(columns, valid, share: int, samples: int, unstable: int) -> Rollouts:
+    """Puts whole episodes of each task one after the other, to its share."""
+    packed = [
+        np.zeros((len(c), samples, *c.shape[2:]), c.dtype) for c in columns
+    ]
+    mask = np.zeros((len(valid), samples), bool)
+    for task, steps in enumerate(valid):
+        chosen = np.flatnonzero(steps)
+        times = columns[-1][task, chosen]
+        # Where episodes may be cut: where one begins, or after the last.
+        cuts = np.append(np.flatnonzero(times == 0), chosen.size)
+        full = cuts[(cuts >= share) & (cuts <= samples)]
+        cut = full[0] if full.size else cuts[cuts <= samples][-1]
+        chosen = chosen[:cut]
+        for target, column in zip(packed, columns, strict=True):
+            target[task, :cut] = column[task, chosen]
+        mask[task, :cut] = True
+    return Rollouts(*packed, mask, unstable)
