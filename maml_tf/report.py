@@ -46,7 +46,7 @@ def report(
     notes = table_notes(networks)
     _print(_title(networks[0]), header, rows, notes, console)
     write_atomically(directory / f"{name}.md", _markdown(header, rows, notes))
-    if isinstance(networks[0].experiment.config, RLConfig):
+    if _policies(networks):
         # It imports TensorFlow Probability, which takes seconds.
         from maml_tf.rl.figures import plot_policies
 
@@ -80,8 +80,7 @@ def report(
 def table_header(networks: list[Results]) -> list[str]:
     """Titles of the columns."""
     statistics = ["norm by"] if _statistics(networks) else []
-    policies = isinstance(networks[0].experiment.config, RLConfig)
-    names = ["policy", "rollouts"] if policies else ["network", "K"]
+    names = ["policy", "rollouts"] if _policies(networks) else ["network", "K"]
     return [*names, *statistics, "step"] + [
         f"{u} update" + ("s" if u != 1 else "") for u in _updates(networks)
     ]
@@ -136,7 +135,7 @@ def table_notes(networks: list[Results]) -> list[str]:
     """What a reader of the table has to know."""
     metric = networks[0].experiment.reports
     percent = " in %" if metric is ACCURACY else ""
-    if isinstance(networks[0].experiment.config, RLConfig):
+    if _policies(networks):
         notes = _notes_on_rollouts(networks)
     else:
         notes = [
@@ -164,8 +163,9 @@ def table_notes(networks: list[Results]) -> list[str]:
         )
     notes += [
         f"{network_label(results.name)}: weights of iteration "
-        f"{results.iteration}, the best in validation."
-        if results.tag.endswith("best")
+        f"{results.iteration}, the best in "
+        f"{'training' if _policies(networks) else 'validation'}."
+        if "best" in results.tag.split("_")
         else f"{network_label(results.name)}: stopped early, at iteration "
         f"{results.iteration} of "
         f"{results.experiment.config.num_iterations}."
@@ -191,8 +191,8 @@ def _notes_on_rollouts(networks: list[Results]) -> list[str]:
         for results in networks
     }
     notes += [
-        f"{name}: the simulation broke down in {count} episodes; they count "
-        "up to there."
+        f"{name}: the simulation broke down in {count} episodes, which are "
+        "left out."
         for name, count in unstable.items()
         if count
     ]
@@ -210,10 +210,14 @@ def _title(results: Results) -> str:
 
 
 def _updates(networks: list[Results]) -> tuple[int, ...]:
-    if isinstance(networks[0].experiment.config, RLConfig):
+    if _policies(networks):
         return tuple(range(networks[0].evaluations[0].values.shape[1]))
     images = isinstance(networks[0].experiment, ImageExperiment)
     return UPDATES_IN_TABLE["images" if images else "sinusoid"]
+
+
+def _policies(networks: list[Results]) -> bool:
+    return isinstance(networks[0].experiment.config, RLConfig)
 
 
 def _statistics(networks: list[Results]) -> bool:

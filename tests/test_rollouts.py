@@ -75,10 +75,11 @@ def test_episodes_lie_whole_and_in_order():
     np.testing.assert_array_equal(np.flatnonzero(rollouts.ends[0]), [2, 5, 8])
 
 
-def test_simulations_that_break_down_are_counted_and_do_not_stop_sampling():
+def test_episodes_that_break_down_are_counted_and_left_out():
     rollouts = sample(0, 4)
     assert rollouts.unstable == 12
-    np.testing.assert_array_equal(rollouts.mean_returns(), [0, 4])
+    np.testing.assert_array_equal(rollouts.num_episodes(), [0, 3])
+    np.testing.assert_array_equal(rollouts.mean_returns(), [np.nan, 4])
 
 
 def test_sampling_is_a_function_of_the_generator():

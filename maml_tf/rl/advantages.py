@@ -25,7 +25,8 @@ def experience(rollouts: Rollouts) -> Experience:
     ends = rollouts.ends
     returns = discounted_sums(rollouts.rewards, ends, GAMMA)
     advantages = np.zeros_like(returns)
-    for task, mask in enumerate(rollouts.mask):
+    for task in np.flatnonzero(rollouts.mask.any(axis=1)):
+        mask = rollouts.mask[task]
         features = baseline_features(
             rollouts.observations[task, mask], rollouts.times[task, mask]
         )

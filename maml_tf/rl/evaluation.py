@@ -1,10 +1,12 @@
 """Returns on held-out goals after 0, 1, ... updates (section 5.3)."""
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 
 from maml_tf.rl.experiment import PolicyExperiment
+from maml_tf.rl.rollouts import Rollouts
 
 NUM_GOALS = 40
 EVALUATION_SEED = 0  # of the rollouts; the goals have their own
@@ -26,8 +28,8 @@ class Returns:
         returns: undiscounted, mean over a goal's episodes: float64
             [goals, updates + 1].
         episodes: int [goals, updates + 1].
-        unstable: int [updates + 1], episodes whose simulation broke down;
-            their returns count up to there.
+        unstable: int [updates + 1], episodes that were left out because the
+            simulation broke down.
     """
 
     returns: np.ndarray
@@ -50,6 +52,27 @@ def evaluate_policy(
     alpha: float,
     num_updates: int,
 ) -> Returns:
+    """Returns by goal and number of updates.
+
+    Args: as of `rollouts_by_updates`.
+    """
+    stages = list(
+        rollouts_by_updates(experiment, goals, num_rollouts, alpha, num_updates)
+    )
+    return Returns(
+        np.stack([r.mean_returns() for r in stages], axis=1),
+        np.stack([r.num_episodes() for r in stages], axis=1),
+        np.array([r.unstable for r in stages]),
+    )
+
+
+def rollouts_by_updates(
+    experiment: PolicyExperiment,
+    goals: np.ndarray,
+    num_rollouts: int,
+    alpha: float,
+    num_updates: int,
+) -> Iterator[Rollouts]:
     """Adapts a policy to each goal by policy gradients on fresh rollouts.
 
     Args:
@@ -59,19 +82,12 @@ def evaluate_policy(
         alpha: step size of the first update; `LATER_STEPS` of it for the
             others. 0 adapts nothing.
         num_updates: how many updates.
+
+    Yields:
+        The rollouts after 0, 1, ... updates.
     """
     rows = np.repeat(goals[:, np.newaxis], num_rollouts, axis=1)
     alphas = [alpha] + [LATER_STEPS * alpha] * (num_updates - 1)
-    stages = [
-        rollouts
-        for rollouts, _ in experiment.adapt(
-            rows,
-            alphas[:num_updates] if alpha else [],
-            np.random.default_rng((EVALUATION_SEED, experiment.config.seed)),
-        )
-    ]
-    return Returns(
-        np.stack([r.mean_returns() for r in stages], axis=1),
-        np.stack([r.num_episodes() for r in stages], axis=1),
-        np.array([r.unstable for r in stages]),
-    )
+    rng = np.random.default_rng((EVALUATION_SEED, experiment.config.seed))
+    for rollouts, _ in experiment.adapt(rows, alphas if alpha else [], rng):
+        yield rollouts

@@ -1,5 +1,6 @@
 """Figures of the reinforcement learning experiments, as PNG files."""
 
+import copy
 import pathlib
 
 import numpy as np
@@ -14,7 +15,9 @@ from maml_tf.figures import (
 from maml_tf.logs import read_rows
 from maml_tf.paper import published
 from maml_tf.results import Results
-from maml_tf.rl.evaluation import LATER_STEPS
+from maml_tf.rl.environment import Environment, Step
+from maml_tf.rl.evaluation import rollouts_by_updates
+from maml_tf.rl.rendering import save_animation, save_strip
 
 GOALS_SHOWN = 3
 PATHS_SHOWN = 6  # rollouts of a goal
@@ -40,6 +43,8 @@ def plot_policies(
         )
     if networks[0].experiment.config.datasource == "point":
         plot_paths(directory / f"{name}_paths.png", networks[0])
+    else:
+        draw_runs(directory, name, networks[0])
 
 
 def plot_training(
@@ -83,6 +88,52 @@ def plot_training(
     write_figure(path, (5.6, 3.9), draw)
 
 
+def draw_runs(directory: pathlib.Path, name: str, results: Results) -> None:
+    """One rollout of the first held-out goal before and after adaptation.
+
+    Args:
+        directory: takes a strip of pictures and an animation of each.
+        name: how their names begin.
+        results: of a policy of a locomotion environment.
+    """
+    experiment = copy.copy(results.experiment)
+    experiment.environment = Recording(experiment.environment)
+    evaluation = results.evaluations[0]
+    stages = rollouts_by_updates(
+        experiment,
+        experiment.environment.test_tasks(1),
+        evaluation.num_shots,
+        evaluation.alpha,
+        num_updates=1,
+    )
+    for when, _ in zip(("before", "after"), stages, strict=False):
+        positions = experiment.environment.take()
+        model = experiment.environment.model
+        path = directory / f"{name}_{when}.png"
+        save_strip(path, model, positions)
+        save_animation(path.with_suffix(".gif"), model, positions)
+
+
+class Recording:
+    """An environment that remembers the poses of its first row."""
+
+    def __init__(self, environment: Environment):
+        self._environment = environment
+        self._poses = []
+
+    def __getattr__(self, name: str):
+        return getattr(self._environment, name)
+
+    def step(self, actions: np.ndarray) -> Step:
+        self._poses.append(self._environment.positions[0])
+        return self._environment.step(actions)
+
+    def take(self) -> np.ndarray:
+        """The poses [steps, nq] since the last call."""
+        poses, self._poses = self._poses, []
+        return np.stack(poses[: self._environment.horizon])
+
+
 def plot_paths(path: pathlib.Path, results: Results) -> None:
     """Paths in the plane before and after updates, as the paper's figure 4.
 
@@ -93,16 +144,15 @@ def plot_paths(path: pathlib.Path, results: Results) -> None:
     experiment = results.experiment
     evaluation = results.evaluations[0]
     goals = experiment.environment.test_tasks(GOALS_SHOWN)
-    rows = np.repeat(goals[:, np.newaxis], evaluation.num_shots, axis=1)
-    alphas = [evaluation.alpha] + [LATER_STEPS * evaluation.alpha] * (
-        UPDATES_SHOWN - 1
-    )
-    stages = [
-        rollouts
-        for rollouts, _ in experiment.adapt(
-            rows, alphas, np.random.default_rng(0)
+    stages = list(
+        rollouts_by_updates(
+            experiment,
+            goals,
+            evaluation.num_shots,
+            evaluation.alpha,
+            UPDATES_SHOWN,
         )
-    ]
+    )
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots(

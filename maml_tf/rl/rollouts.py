@@ -26,7 +26,8 @@ class Rollouts(NamedTuple):
         times: int64 [tasks, samples], steps since the episode began.
         mask: bool [tasks, samples]; false after the last episode, where all
             else is 0.
-        unstable: in how many episodes the simulation broke down.
+        unstable: how many episodes were left out, because the simulation
+            broke down or an action was not finite.
     """
 
     observations: np.ndarray
@@ -44,8 +45,16 @@ class Rollouts(NamedTuple):
         return self.mask & (following == 0)
 
     def mean_returns(self) -> np.ndarray:
-        """Mean over a task's episodes of their sum of rewards: [tasks]."""
-        return self.rewards.sum(axis=1) / self.ends.sum(axis=1)
+        """Mean over a task's episodes of their sum of rewards: [tasks].
+
+        NaN for a task without any.
+        """
+        episodes = self.num_episodes()
+        return np.where(
+            episodes > 0,
+            self.rewards.sum(axis=1) / np.maximum(episodes, 1),
+            np.nan,
+        )
 
     def num_episodes(self) -> np.ndarray:
         """Episodes of each task: [tasks]."""
@@ -80,7 +89,7 @@ def sample_rollouts(
     observations = environment.reset(goals, rng)
     times, counts = np.zeros(rows, int), np.zeros(rows, int)
     running = np.ones(rows, bool)
-    steps, unstable = [], 0
+    steps = []
     while running.any():
         noise = rng.standard_normal(
             (num_tasks, num_rollouts, environment.action_dim), "float32"
@@ -88,8 +97,16 @@ def sample_rollouts(
         seen = observations.reshape(num_tasks, num_rollouts, -1)
         actions = policy.act(theta, seen, noise).numpy().reshape(rows, -1)
         step = environment.step(actions)
-        steps.append((observations, actions, step.rewards, times, running))
-        unstable += np.count_nonzero(step.unstable & running)
+        steps.append(
+            (
+                observations,
+                actions,
+                step.rewards,
+                times,
+                running,
+                step.unstable,
+            )
+        )
         counts, times = counts + running, times + 1
         over = running & (step.done | (times == horizon))
         running = running & ~(over & (counts >= horizon))
@@ -101,16 +118,16 @@ def sample_rollouts(
     share = num_rollouts * horizon
     samples = share + (horizon if environment.ends_early else 0)
     # [tasks, rows * steps, ...], the steps of a row together
-    *columns, valid = (
+    *columns, valid, unstable = (
         np.stack(column, axis=1).reshape(
             num_tasks, num_rollouts * len(steps), *column[0].shape[1:]
         )
         for column in zip(*steps, strict=True)
     )
-    return _pack(columns, valid, share, samples, int(unstable))
+    return _pack(columns, valid, unstable & valid, share, samples)
 
 
-def _pack(columns, valid, share: int, samples: int, unstable: int) -> Rollouts:
+def _pack(columns, valid, unstable, share: int, samples: int) -> Rollouts:
     """Puts whole episodes of each task one after the other, to its share."""
     packed = [
         np.zeros((len(c), samples, *c.shape[2:]), c.dtype) for c in columns
@@ -118,6 +135,9 @@ def _pack(columns, valid, share: int, samples: int, unstable: int) -> Rollouts:
     mask = np.zeros((len(valid), samples), bool)
     for task, steps in enumerate(valid):
         chosen = np.flatnonzero(steps)
+        episodes = np.cumsum(columns[-1][task, chosen] == 0)
+        broken = episodes[unstable[task, chosen]]
+        chosen = chosen[~np.isin(episodes, broken)]
         times = columns[-1][task, chosen]
         # Where episodes may be cut: where one begins, or after the last.
         cuts = np.append(np.flatnonzero(times == 0), chosen.size)
@@ -127,4 +147,4 @@ def _pack(columns, valid, share: int, samples: int, unstable: int) -> Rollouts:
         for target, column in zip(packed, columns, strict=True):
             target[task, :cut] = column[task, chosen]
         mask[task, :cut] = True
-    return Rollouts(*packed, mask, unstable)
+    return Rollouts(*packed, mask, np.count_nonzero(unstable))

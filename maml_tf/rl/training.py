@@ -166,14 +166,16 @@ def _summary(iteration: int, stages: list[Rollouts]) -> dict[str, float]:
         float(rollouts.mean_returns().mean())
         for rollouts in (stages[0], stages[-1])
     )
+    unstable = sum(rollouts.unstable for rollouts in stages)
     if not np.isfinite([pre, post]).all():
         raise TrainingDivergedError(
             f"A return is not finite at iteration {iteration + 1} (before "
             f"adaptation {pre}, after it {post}). The last checkpoint stays. "
-            "Lower the step sizes (--update_lr, --max_kl)."
+            f"In {unstable} episodes the simulation broke down. Lower the step "
+            "sizes (--update_lr, --max_kl)."
         )
     return {
         "pre_return": pre,
         "post_return": post,
-        "unstable": sum(rollouts.unstable for rollouts in stages),
+        "unstable": unstable,
     }

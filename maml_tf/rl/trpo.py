@@ -140,12 +140,13 @@ def _line_search(
     objective, theta: Params, step: Params, surrogate: tf.Tensor, max_kl: float
 ) -> TrpoResult:
     """The longest of the steps that lowers the loss within the KL bound."""
+    dtype = surrogate.dtype
 
     def going_on(k, accepted, *_):
         return (k < BACKTRACKS) & ~accepted
 
     def body(k, *_):
-        size = tf.pow(BACKTRACK_RATIO, tf.cast(k, surrogate.dtype))
+        size = tf.cast(BACKTRACK_RATIO, dtype) ** tf.cast(k, dtype)
         loss, kl = objective(_moved(theta, step, size))
         return k + 1, (loss < surrogate) & (kl <= max_kl), size, loss, kl
 
@@ -153,7 +154,7 @@ def _line_search(
     _, accepted, size, loss, kl = tf.while_loop(
         going_on, body, (0, False, zero, surrogate, zero)
     )
-    taken = tf.cast(accepted, surrogate.dtype)
+    taken = tf.cast(accepted, dtype)
     return TrpoResult(
         _moved(theta, step, taken * size),
         taken,
