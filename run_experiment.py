@@ -2,9 +2,10 @@
 
     python run_experiment.py
     python run_experiment.py --datasource=glyphs
+    python run_experiment.py --datasource=point
 
-meta-learns sinusoid regression, or the classification of characters from one
-example, and ends with a table and figures. Flags have the names and meanings
+meta-learns sinusoid regression, the classification of characters from one
+example, or to find a goal in the plane, and ends with a table and figures. Flags have the names and meanings
 of the original code's main.py; a flag that is not given takes the value that
 the paper uses for the experiment. README.md lists both.
 """
@@ -20,6 +21,7 @@ from maml_tf.command_line import config_from_flags, evaluation_settings
 from maml_tf.errors import ExperimentError
 from maml_tf.flags import FLAGS
 from maml_tf.report import report
+from maml_tf.rl.environment import ENVIRONMENTS
 from maml_tf.run_directory import RunDirectory
 from maml_tf.run_evaluation import evaluate_original, evaluate_run
 from maml_tf.runs import open_run, train_run
@@ -84,5 +86,7 @@ def run(console: Console) -> None:
 
 
 if __name__ == "__main__":
-    start_tensorflow()
+    app.call_after_init(
+        lambda: start_tensorflow(large_ops=FLAGS.datasource in ENVIRONMENTS)
+    )
     app.run(main)

@@ -44,17 +44,23 @@ def quiet_startup() -> Iterator[None]:
                     os.write(2, line)
 
 
-def start_tensorflow() -> None:
-    """Sets TensorFlow's threads for tasks in parallel; starts devices and XLA.
+def start_tensorflow(large_ops: bool = False) -> None:
+    """Sets TensorFlow's threads; starts devices and XLA.
 
-    One thread for each op and as many ops at once as there are cores: small
-    ops of many tasks gain more from running side by side than from being
+    As many ops at once as there are cores, and one thread for each of them:
+    small ops of many tasks gain more from running side by side than from being
     split (benchmarks/). Must come before the first op.
+
+    Args:
+        large_ops: split ops over all cores, too. Policies take few ops after
+            one another, each on the samples of all tasks.
     """
     with quiet_startup():
         import tensorflow as tf
 
-        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_intra_op_parallelism_threads(
+            os.cpu_count() if large_ops else 1
+        )
         tf.config.threading.set_inter_op_parallelism_threads(os.cpu_count())
         warm_up = tf.function(
             lambda x: tf.gradients(tf.nn.relu(x), x), jit_compile=True

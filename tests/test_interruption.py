@@ -118,3 +118,38 @@ def test_killed_image_runs_end_bit_identical(tmp_path):
     assert last.returncode == 0, error
     assert "going on from iteration 1000" in output
     assert end(killed) == end(tmp_path / "through")
+
+
+@pytest.mark.slow
+def test_killed_policies_end_bit_identical(tmp_path):
+    arguments = [
+        "--datasource=point",
+        "--metatrain_iterations=12",
+        "--meta_batch_size=4",
+        "--update_batch_size=4",
+        "--compare=False",
+        "--test_tasks=2",
+    ]
+    ends = []
+    for name, kills in (("through", 0), ("killed", 1)):
+        logdir = tmp_path / name
+        process = start(f"--logdir={logdir}", *arguments)
+        for _ in range(kills):
+            deadline = time.monotonic() + 120
+            while not list(logdir.glob("*/checkpoints/00000005")):
+                assert process.poll() is None, process.communicate()[1]
+                assert time.monotonic() < deadline
+                time.sleep(0.002)
+            time.sleep(0.3)
+            os.kill(process.pid, signal.SIGKILL)
+            process.communicate()
+            process = start(f"--logdir={logdir}", *arguments)
+        output, error = process.communicate(timeout=200)
+        assert process.returncode == 0, error
+        assert ("going on from iteration 5" in output) == bool(kills)
+        (run,) = logdir.iterdir()
+        files = [run / "train.csv", run / "results_tasks2.json"]
+        files += sorted(run.glob("checkpoints/00000012/state.data*"))
+        ends.append([file.read_bytes() for file in files])
+    assert len(ends[0]) == 3
+    assert ends[0] == ends[1]
