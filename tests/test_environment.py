@@ -166,6 +166,15 @@ def test_rows_that_are_done_are_left_alone(rng):
     assert third.done.tolist() == [False, True]  # Row 1 kept its goal, 2.
 
 
+def test_rows_that_are_finished_are_left_alone(rng):
+    environment = Counter()
+    environment.reset(np.array([[9.0], [9.0]]), rng)
+    environment.finish(np.array([True, False]))
+    step = environment.step(np.array([[1.0], [1.0]]))
+    assert step.done.tolist() == [True, False]
+    assert environment.simulated == [[1]]
+
+
 def test_a_broken_row_is_done_and_shows_its_last_state(rng):
     environment = Counter()
     before = environment.reset(np.array([[0.2], [5.0]]), rng)

@@ -95,6 +95,10 @@ class Environment(abc.ABC):
         """
 
     @abc.abstractmethod
+    def finish(self, rows: np.ndarray) -> None:
+        """Ends the episodes of some rows, bool [E]: they count as done."""
+
+    @abc.abstractmethod
     def step(self, actions: np.ndarray) -> Step:
         """One time step, given actions [E, action_dim] not yet clipped."""
 
@@ -151,6 +155,9 @@ class EpisodicEnvironment(Environment):
         if indices.size:
             self._observations[indices] = self._begin(indices, rng)
         return self._observations.copy()
+
+    def finish(self, rows):
+        self._done |= rows
 
     def step(self, actions):
         actions = np.asarray(actions, "float64")
@@ -218,6 +225,9 @@ class WithGoal(Environment):
         observations = self._environment.restart(rows, tasks, rng)
         self._features[rows] = self.goal_features(tasks)[rows]
         return self._append(observations)
+
+    def finish(self, rows):
+        self._environment.finish(rows)
 
     def step(self, actions):
         step = self._environment.step(actions)

@@ -109,7 +109,9 @@ def sample_rollouts(
         )
         counts, times = counts + running, times + 1
         over = running & (step.done | (times == horizon))
-        running = running & ~(over & (counts >= horizon))
+        full = over & (counts >= horizon)
+        environment.finish(full)
+        running = running & ~full
         observations = step.observations
         restarted = over & running
         if restarted.any():
@@ -141,8 +143,8 @@ def _pack(columns, valid, unstable, share: int, samples: int) -> Rollouts:
         times = columns[-1][task, chosen]
         # Where episodes may be cut: where one begins, or after the last.
         cuts = np.append(np.flatnonzero(times == 0), chosen.size)
-        full = cuts[(cuts >= share) & (cuts <= samples)]
-        cut = full[0] if full.size else cuts[cuts <= samples][-1]
+        enough = cuts[(cuts >= share) & (cuts <= samples)]
+        cut = enough[0] if enough.size else cuts[cuts <= samples][-1]
         chosen = chosen[:cut]
         for target, column in zip(packed, columns, strict=True):
             target[task, :cut] = column[task, chosen]
