@@ -39,7 +39,7 @@ def batch_normalize(x: tf.Tensor, epsilon: float) -> Statistics:
     """Normalizes over examples, exactly to every derivative.
 
     Args:
-        x: float [examples, channels], of static shape.
+        x: float [examples, channels]; the number of channels is static.
         epsilon: added to the variance.
 
     Returns:
@@ -98,5 +98,10 @@ def _second(
 
 def _mean(x: tf.Tensor) -> tf.Tensor:
     """Over examples, [1, channels]; a product of matrices is fastest."""
-    weights = tf.fill([1, x.shape[0]], tf.constant(1 / x.shape[0], x.dtype))
-    return tf.matmul(weights, x)
+    examples = x.shape[0]
+    if examples is None:
+        examples = tf.shape(x)[0]
+        share = 1 / tf.cast(examples, x.dtype)
+    else:
+        share = tf.constant(1 / examples, x.dtype)
+    return tf.matmul(tf.fill([1, examples], share), x)

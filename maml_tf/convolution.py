@@ -21,14 +21,16 @@ import tensorflow as tf
 # Beyond it the patches no longer fit into a core's cache, and TensorFlow's
 # own gradient is as fast in less memory.
 MAX_PATCH_BYTES = 4 * 2**20
+# For which a number of examples that is not known when traced is taken.
+TYPICAL_EXAMPLES = 16
 
 
 @keras.saving.register_keras_serializable(package="maml_tf")
 class Conv2D(keras.layers.Conv2D):
     """Keras' layer, by products of matrices where they pay.
 
-    That is for channels last, no dilation, one group, shapes known when
-    traced, and patches of at most `MAX_PATCH_BYTES`.
+    That is for channels last, no dilation, one group, images of a size known
+    when traced, and patches of at most `MAX_PATCH_BYTES`.
     """
 
     def convolution_op(self, inputs, kernel):
@@ -46,11 +48,14 @@ class Conv2D(keras.layers.Conv2D):
             self.data_format != "channels_last"
             or self.dilation_rate != (1, 1)
             or self.groups != 1
-            or not inputs.shape.is_fully_defined()
+            or not inputs.shape[1:].is_fully_defined()
         ):
             return False
-        outputs = self.compute_output_shape(inputs.shape)
-        patches = np.prod([*outputs[:3], *self.kernel_size, inputs.shape[3]])
+        examples, *image = inputs.shape
+        outputs = self.compute_output_shape(
+            (examples or TYPICAL_EXAMPLES, *image)
+        )
+        patches = np.prod([*outputs[:3], *self.kernel_size, image[-1]])
         return patches * inputs.dtype.size <= MAX_PATCH_BYTES
 
 
@@ -62,17 +67,20 @@ def _convolve(
     The three functions with a gradient below are each other's derivatives, so
     derivatives of any order stay among them.
     """
-    image_shape, kernel_shape = images.shape, kernel.shape
-    taps = _taps(image_shape[1:3], kernel_shape[:2], strides, padding)
-    output_shape = [image_shape[0], *taps.shape[:2], kernel_shape[3]]
+    image_shape, kernel_shape = tf.shape(images), kernel.shape
+    taps = _taps(images.shape[1:3], kernel_shape[:2], strides, padding)
+    output_shape = [-1, *taps.shape[:2], kernel_shape[3]]
 
     def patches(x: tf.Tensor) -> tf.Tensor:
         """float [examples * outputs, kernel height * width * channels]."""
-        channels = x.shape[-1]
-        pixels = tf.pad(tf.reshape(x, [-1, channels]), [[0, 1], [0, 0]])
-        rows = _rows(x.shape[0], np.prod(x.shape[1:3]), taps)
+        height, width, channels = x.shape[1:]
+        pixels = tf.reshape(x, [-1, height * width, channels])
+        # Outside of the image is one more pixel, all zero.
+        pixels = tf.pad(pixels, [[0, 0], [0, 1], [0, 0]])
+        seen = np.where(taps < 0, height * width, taps)
         return tf.reshape(
-            tf.gather(pixels, rows), [-1, np.prod(kernel_shape[:3])]
+            tf.gather(pixels, seen.astype(np.int32), axis=1),
+            [-1, np.prod(kernel_shape[:3])],
         )
 
     def convolve(x_patches: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
@@ -150,10 +158,3 @@ def _taps_along(size: int, kernel: int, stride: int, padding: str):
     positions = np.arange(outputs)[:, None] * stride + np.arange(kernel)
     positions -= before
     return np.where(positions < size, positions, -1).clip(-1)
-
-
-def _rows(examples: int, pixels: int, taps: np.ndarray) -> np.ndarray:
-    """Rows of a batch's pixels, of which the last one is all zero."""
-    offsets = np.arange(examples)[:, None, None, None] * pixels
-    rows = np.where(taps < 0, examples * pixels, taps + offsets)
-    return rows.astype(np.int32).reshape(-1)

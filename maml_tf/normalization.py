@@ -79,7 +79,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         ):
             now = tf.cast(tf.reshape(now, [channels]), moving.dtype)
             moving.assign(moving * self.momentum + now * (1.0 - self.momentum))
-        outputs = tf.reshape(found.outputs, inputs.shape)
+        outputs = tf.reshape(found.outputs, [-1, *inputs.shape[1:]])
         return _scale_and_offset(outputs, self.gamma, self.beta, [channels])
 
     def _is_plain(self, inputs, mask) -> bool:
@@ -88,7 +88,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             mask is None
             and _num_reference.get() is None
             and not (self.synchronized or self.renorm)
-            and inputs.shape.is_fully_defined()
+            and inputs.shape[1:].is_fully_defined()
             and inputs.dtype == self.compute_dtype
             and inputs.dtype in (tf.float32, tf.float64)
             and self.axis in (-1, len(inputs.shape) - 1)

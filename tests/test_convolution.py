@@ -152,9 +152,26 @@ def test_a_model_with_it_can_be_cloned_saved_and_loaded(tmp_path):
         np.testing.assert_array_equal(other(x), model(x))
 
 
-def test_the_second_derivative_has_no_kernel_gradient_of_tensorflow():
-    x, layer = images_and_layer((2, 6, 6, 3), 3, 2, "same")
-    assert SLOW_OP not in gradient_ops(layer, x.shape)
+@pytest.mark.parametrize("examples", [2, None])
+def test_the_second_derivative_has_no_kernel_gradient_of_tensorflow(examples):
+    _, layer = images_and_layer((2, 6, 6, 3), 3, 2, "same")
+    assert SLOW_OP not in gradient_ops(layer, (examples, 6, 6, 3))
+
+
+@pytest.mark.parametrize("settings", [(3, 2, "same"), ((2, 3), 1, "valid")])
+def test_one_trace_serves_every_number_of_examples(settings):
+    _, layer = images_and_layer((2, 6, 5, 3), *settings)
+    w = tf.convert_to_tensor(layer.kernel)
+
+    def second(x):
+        return derivatives(layer.convolution_op, x, w, 2)
+
+    any_number = tf.function(
+        second, input_signature=[tf.TensorSpec([None, 6, 5, 3], tf.float64)]
+    )
+    for examples in (1, 4):
+        x = random(examples, examples, 6, 5, 3)
+        assert_close(any_number(x), second(x))
 
 
 @pytest.mark.parametrize(
@@ -164,8 +181,8 @@ def test_the_second_derivative_has_no_kernel_gradient_of_tensorflow():
         ({"groups": 3}, (2, 6, 6, 3)),
         # A CPU cannot run it.
         ({"data_format": "channels_first"}, (2, 3, 6, 6)),
-        ({}, (None, 6, 6, 3)),
         ({}, (2, None, 6, 3)),
+        ({}, (None, 40, 40, 3)),  # 16 such images
     ],
 )
 def test_what_does_not_fit_is_left_to_tensorflow(settings, shape):

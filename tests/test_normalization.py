@@ -66,6 +66,23 @@ def test_only_the_second_derivative_of_keras_layer_is_wrong(float64, name):
     assert np.abs(wrong - truth).max() > 0.01 * np.abs(truth).max()
 
 
+def test_one_trace_of_batch_normalization_serves_every_number(float64):
+    _, layer = pair("BatchNormalization")
+    direction = tf.constant(np.random.default_rng(1).standard_normal((3, 4)))
+
+    def second(x):
+        return hessian_vector(layer, x, direction)
+
+    any_number = tf.function(
+        second, input_signature=[tf.TensorSpec([None, 3, 4], tf.float64)]
+    )
+    for examples in (2, 5):
+        x = np.random.default_rng(examples).standard_normal((examples, 3, 4))
+        np.testing.assert_allclose(
+            any_number(x), second(tf.constant(x)), rtol=1e-9, atol=1e-12
+        )
+
+
 def in_training(layer, x):
     """The layer's outputs, normalized by the statistics of x."""
     if isinstance(layer, keras.layers.BatchNormalization):
