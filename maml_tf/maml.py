@@ -26,6 +26,8 @@ from maml_tf.task_loops import TaskLoop
 Params = Sequence[tf.Tensor]
 Batch = Any
 LossFn = Callable[[Params, Batch], tf.Tensor]
+# One for all parameters, or a list with one for each entry of theta.
+StepSize = float | tf.Tensor | Sequence[float | tf.Tensor]
 
 
 class Task(NamedTuple):
@@ -75,7 +77,7 @@ def inner_update(
     loss: LossFn,
     theta: Params,
     batch: Batch,
-    alpha: float | tf.Tensor,
+    alpha: StepSize,
     *,
     adapts: Sequence[bool] | None = None,
     first_order: bool = False,
@@ -88,7 +90,8 @@ def inner_update(
         loss: the task's loss, a scalar function of parameters and batch.
         theta: the parameters, a list of float tensors.
         batch: what `loss` takes.
-        alpha: the step size, a scalar.
+        alpha: the step size, a scalar; or a list with one for each entry of
+            theta, each a scalar or of the entry's shape.
         adapts: for each entry of theta whether it is updated; None updates
             all. An entry that the loss does not depend on stays as it is.
         first_order: treat the gradient as a constant, so that derivatives of
@@ -99,30 +102,31 @@ def inner_update(
         theta', of the structure of theta, and the loss at theta.
     """
     adapts = [True] * len(theta) if adapts is None else adapts
+    alphas = alpha if isinstance(alpha, list) else [alpha] * len(theta)
     adapted = [t for t, moves in zip(theta, adapts, strict=True) if moves]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(adapted)
         value = loss(theta, batch)
     gradients = iter(tape.gradient(value, adapted))
 
-    def step(parameter, moves):
+    def step(parameter, moves, size):
         gradient = next(gradients) if moves else None
         if gradient is None:
             return parameter
         if first_order:
             gradient = tf.stop_gradient(gradient)
         # A Python float takes the parameter's precision as it is.
-        size = tf.cast(alpha, parameter.dtype) if tf.is_tensor(alpha) else alpha
+        size = tf.cast(size, parameter.dtype) if tf.is_tensor(size) else size
         return parameter - size * gradient
 
-    return [step(*pair) for pair in zip(theta, adapts, strict=True)], value
+    return [step(*x) for x in zip(theta, adapts, alphas, strict=True)], value
 
 
 def adapt(
     loss: LossFn,
     theta: Params,
     batches: Iterable[Batch],
-    alpha: float | tf.Tensor,
+    alpha: StepSize,
     *,
     adapts: Sequence[bool] | None = None,
     first_order: bool = False,
@@ -158,7 +162,7 @@ def task_meta_gradient(
     loss: LossFn,
     theta: Params,
     task: Task,
-    alpha: float | tf.Tensor,
+    alpha: StepSize,
     num_steps: int,
     *,
     adapts: Sequence[bool] | None = None,
