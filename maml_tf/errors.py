@@ -19,3 +19,7 @@ class TrainingDivergedError(ExperimentError):
 
 class DataError(ExperimentError):
     """A data set that is missing, damaged or not what was asked for."""
+
+
+class ExportError(ExperimentError):
+    """A network that cannot be exported where or as was asked."""

@@ -110,7 +110,7 @@ def supervised(
     return averaged
 
 
-def cross_entropy(model: keras.Model, num_shots: int) -> LossFn:
+def cross_entropy(model: keras.Model, num_shots: int | tf.Tensor) -> LossFn:
     """Equation 3 with the original's scale: the sum over examples, over K.
 
     The original code divides each example's cross-entropy by the number of
@@ -134,6 +134,27 @@ def cross_entropy(model: keras.Model, num_shots: int) -> LossFn:
             batch.targets, logits
         )
         return tf.reduce_sum(per_example) / num_shots
+
+    return loss
+
+
+def cross_entropy_of_labels(model: keras.Model, num_ways: int) -> LossFn:
+    """`cross_entropy` of class numbers, with K as the batch has it.
+
+    The batch is a `Batch` whose targets are class numbers, int [examples]. K
+    is their number over N, so that alpha means the same for any support set.
+
+    Args:
+        model: the network; gives logits [examples, N].
+        num_ways: N.
+    """
+    use_exact_normalization(model)
+
+    def loss(theta: Params, batch: Batch) -> tf.Tensor:
+        one_hot = tf.one_hot(batch.targets, num_ways, dtype=theta[0].dtype)
+        num_shots = tf.cast(tf.shape(one_hot)[0], one_hot.dtype) / num_ways
+        batch = batch._replace(targets=one_hot)
+        return cross_entropy(model, num_shots)(theta, batch)
 
     return loss
 

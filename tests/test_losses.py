@@ -9,6 +9,7 @@ from maml_tf.losses import (
     Batch,
     accuracy,
     cross_entropy,
+    cross_entropy_of_labels,
     mean_squared_error,
     predict,
     query_loss,
@@ -49,6 +50,19 @@ def test_cross_entropy_is_summed_over_examples_and_divided_by_k(
         [tf.constant(kernel)], Batch(x, np.eye(3)[labels])
     )
     assert float(loss) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("shots", [1, 2])
+def test_cross_entropy_of_labels_takes_k_from_the_batch(linear, shots):
+    model, kernel = linear
+    x = np.random.default_rng(2).standard_normal((3 * shots, 2))
+    labels = np.arange(3 * shots) % 3
+    theta = [tf.constant(kernel)]
+    assert float(
+        cross_entropy_of_labels(model, 3)(theta, Batch(x, labels))
+    ) == pytest.approx(
+        float(cross_entropy(model, shots)(theta, Batch(x, np.eye(3)[labels])))
+    )
 
 
 @pytest.mark.parametrize(

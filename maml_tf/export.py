@@ -1,0 +1,171 @@
+"""Adaptation as a SavedModel that needs neither maml_tf nor Keras.
+
+The signatures, with tensors by name (docs/serving.md):
+
+| signature                 | from                           | to              |
+|---------------------------|--------------------------------|-----------------|
+| `adapt_and_predict`       | support set, query inputs,     | predictions     |
+|                           | number of updates              |                 |
+| `adapt_and_predict_batch` | the same of several tasks      | the same        |
+| `adapt`                   | support set, number of updates | adapted weights |
+| `predict_adapted`         | adapted weights, query inputs  | predictions     |
+| `predict`                 | query inputs                   | predictions     |
+
+How many examples a set has is free at every call. If a query set is normalized
+by the support set's statistics, whatever predicts takes support inputs, too.
+"""
+
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from maml_tf.errors import ExportError
+from maml_tf.export_signatures import Served
+from maml_tf.files import SCRATCH_SUFFIX
+from maml_tf.losses import STATISTICS, predict
+from maml_tf.maml import LossFn, StepSize
+from maml_tf.normalization import use_exact_normalization
+
+KINDS = ("regression", "classification")
+
+
+def export_adaptation(
+    path: str | os.PathLike,
+    model: keras.Model,
+    loss: LossFn,
+    alpha: StepSize,
+    *,
+    kind: str = "regression",
+    adapts: Sequence[bool] | None = None,
+    statistics: str = "transductive",
+    from_logits: bool = True,
+    inputs: Any = None,
+    targets: tf.TensorSpec | None = None,
+) -> None:
+    """Writes the adaptation of a model, with its weights, as a SavedModel.
+
+    A crash leaves nothing at `path`.
+
+    Args:
+        path: the directory to make; there may be an empty one.
+        model: a built model with one output tensor; in classification
+            [examples, N].
+        loss: what the inner updates descend, of a `losses.Batch`; in
+            classification its targets are class numbers, int32 [examples].
+        alpha: the step size; a list has one for each trainable variable.
+        kind: one of `KINDS`.
+        adapts: as for `maml.inner_update`.
+        statistics: whose statistics batch normalization uses on a query set,
+            one of `losses.STATISTICS`.
+        from_logits: whether a classifier's outputs are logits, rather than
+            probabilities.
+        inputs: a batch of the model's inputs, or their `tf.TensorSpec`s; None
+            asks the model.
+        targets: the same of the targets in regression; None stands for those
+            of the outputs.
+
+    Raises:
+        ValueError: if an argument makes no sense.
+        ExportError: if there is something at `path`.
+        OSError: if it cannot be written.
+    """
+    for name, value, known in (
+        ("kind", kind, KINDS),
+        ("statistics", statistics, STATISTICS),
+    ):
+        if value not in known:
+            raise ValueError(
+                f"{name} must be one of {known}. Received: {name}={value!r}"
+            )
+    path = pathlib.Path(path)
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise ExportError(
+            f"{path} is already there. Remove it, or choose another directory "
+            "to export to."
+        )
+    use_exact_normalization(model)
+    module = tf.Module()
+    module.theta = [v.value for v in model.trainable_variables]
+    module.fixed = [v.value for v in model.non_trainable_variables]
+    if isinstance(alpha, Sequence):
+        module.alpha = [
+            tf.Variable(tf.convert_to_tensor(size), trainable=False)
+            for size in alpha
+        ]
+        alpha = list(module.alpha)
+    else:
+        alpha = float(alpha)
+    input_specs = _input_specs(model, inputs)
+    output = _output_spec(model, input_specs)
+    if kind == "classification":
+        targets = tf.TensorSpec([None], tf.int32)
+    else:
+        targets = output if targets is None else _any_number(targets)
+    served = Served(
+        model,
+        loss,
+        alpha,
+        module.theta,
+        [True] * len(module.theta) if adapts is None else list(adapts),
+        statistics,
+        input_specs,
+        targets,
+        output.shape[-1] if kind == "classification" else None,
+        from_logits,
+    )
+    _write(path, module, served.signatures())
+
+
+def _input_specs(model: keras.Model, inputs: Any) -> Any:
+    """Specifications of the model's inputs, for any number of examples."""
+    if inputs is None and isinstance(model, keras.Sequential):
+        (inputs,) = model.inputs
+    elif inputs is None:
+        inputs = getattr(model, "input", None)  # none of a subclass
+    if inputs is None:
+        raise ValueError(
+            "The model does not say what it takes. Give inputs, a batch of "
+            f"its inputs. Received: model={model.name}, inputs=None"
+        )
+    return keras.tree.map_structure(_any_number, inputs)
+
+
+def _output_spec(model: keras.Model, inputs: Any) -> tf.TensorSpec:
+    theta = model.trainable_variables
+    traced = tf.function(
+        lambda x: predict(model, theta, x), autograph=False
+    ).get_concrete_function(inputs)
+    output = traced.structured_outputs
+    if not tf.is_tensor(output):
+        raise ValueError(
+            "Only a model with one output tensor can be exported. Received: "
+            f"a model that gives {output}"
+        )
+    return _any_number(output)
+
+
+def _any_number(x: Any) -> tf.TensorSpec:
+    return tf.TensorSpec([None, *x.shape[1:]], x.dtype)
+
+
+def _write(
+    path: pathlib.Path, module: tf.Module, signatures: dict[str, Callable]
+) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        prefix=f".{path.name}.", suffix=SCRATCH_SUFFIX, dir=path.parent
+    ) as scratch:
+        written = pathlib.Path(scratch) / path.name
+        tf.saved_model.save(
+            module,
+            str(written),
+            signatures,
+            # Of use only to differentiate what was loaded.
+            tf.saved_model.SaveOptions(experimental_custom_gradients=False),
+        )
+        os.rename(written, path)
