@@ -19,14 +19,21 @@ from rich.console import Console
 
 from maml_tf.baselines import baseline_configs, evaluate_random
 from maml_tf.command_line import config_from_flags, evaluation_settings
+from maml_tf.configs import TrainingConfig
 from maml_tf.errors import ExperimentError
 from maml_tf.flags import FLAGS
 from maml_tf.report import report
 from maml_tf.rl.environment import ENVIRONMENTS
 from maml_tf.run_directory import RunDirectory
-from maml_tf.run_evaluation import evaluate_original, evaluate_run
+from maml_tf.run_evaluation import (
+    EvaluationSettings,
+    evaluate_original,
+    evaluate_run,
+)
+from maml_tf.run_export import export_network
 from maml_tf.runs import open_run, train_run
 from maml_tf.runtime import start_tensorflow
+from maml_tf.trained_networks import of_original, of_run
 
 
 def main(argv: list[str]) -> None:
@@ -56,6 +63,9 @@ def run(console: Console) -> None:
     data_dir = pathlib.Path(FLAGS.data_dir)
     config = config_from_flags()
     settings = evaluation_settings()
+    if FLAGS.export_dir is not None:
+        export(config, settings, console)
+        return
     if FLAGS.original_checkpoint is not None:
         prefix = pathlib.Path(FLAGS.original_checkpoint)
         directory = logdir / f"original.{prefix.name}"
@@ -64,9 +74,7 @@ def run(console: Console) -> None:
                 evaluate_original(prefix, config, directory, data_dir, settings)
             ]
     elif not FLAGS.train:
-        found = RunDirectory.open(
-            pathlib.Path(FLAGS.run_dir or logdir / config.run_name)
-        )
+        found = find_run(config)
         directory = found.path
         with console.status("evaluating"):
             networks = [evaluate_run(found, data_dir, settings)]
@@ -84,6 +92,43 @@ def run(console: Console) -> None:
                 networks.append(evaluate_random(config, settings))
     report(directory, networks, console)
     console.print(f"Results and figures are in {directory}", soft_wrap=True)
+
+
+def find_run(config: TrainingConfig) -> RunDirectory:
+    """The run to evaluate or export: by its path, or by its settings."""
+    return RunDirectory.open(
+        pathlib.Path(FLAGS.run_dir or f"{FLAGS.logdir}/{config.run_name}")
+    )
+
+
+def export(
+    config: TrainingConfig, settings: EvaluationSettings, console: Console
+) -> None:
+    """Exports the network that the flags name, and says how to call it."""
+    path, data_dir = FLAGS.export_dir, pathlib.Path(FLAGS.data_dir)
+    with console.status("exporting"):
+        if FLAGS.original_checkpoint is not None:
+            prefix = pathlib.Path(FLAGS.original_checkpoint)
+            network = of_original(prefix, config, data_dir)
+        else:
+            network = of_run(
+                find_run(config), data_dir, settings.iteration, settings.best
+            )
+        export_network(
+            pathlib.Path(path),
+            network,
+            settings.alpha,
+            settings.statistics and settings.statistics[0],
+        )
+    console.print(
+        f"A SavedModel of iteration {network.iteration} is in {path}. Call "
+        f'tf.saved_model.load("{path}").signatures["adapt_and_predict"]'
+        "(support_inputs=..., support_targets=..., query_inputs=..., "
+        "num_updates=...); docs/serving.md has the others.",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 if __name__ == "__main__":

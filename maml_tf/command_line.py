@@ -132,6 +132,7 @@ def _check_run_flags() -> None:
         for name in (
             "run_dir",
             "original_checkpoint",
+            "export_dir",
             "train_update_batch_size",
             "train_update_lr",
         ):
@@ -153,6 +154,18 @@ def _check_run_flags() -> None:
                     f"--{name} does not go with --run_dir: the settings of "
                     "the run are stored there."
                 )
+    if FLAGS.export_dir is not None:
+        for name in ("test_set", "test_tasks", "test_queries"):
+            if FLAGS[name].present:
+                raise ConfigError(
+                    f"--{name} is for evaluation; --export_dir does none. "
+                    "Leave it out."
+                )
+        if FLAGS.batch_norm_statistics == "both":
+            raise ConfigError(
+                "--export_dir takes one --batch_norm_statistics: "
+                f"{' or '.join(STATISTICS)}."
+            )
     if FLAGS.test_best and FLAGS["test_iter"].present:
         raise ConfigError("--test_best and --test_iter exclude each other.")
     if FLAGS.test_iter == 0 or FLAGS.test_iter < -1:

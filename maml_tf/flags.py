@@ -184,6 +184,18 @@ flags.DEFINE_float(
 flags.DEFINE_string(
     "run_dir", None, "with --train=False: the run directory, by its path"
 )
+flags.DEFINE_string(
+    "export_dir",
+    None,
+    "with --train=False: do not evaluate, but write the network and its "
+    "adaptation to this directory as a SavedModel (docs/serving.md)",
+)
+flags.DEFINE_string(
+    "export_dir",
+    None,
+    "with --train=False: do not evaluate, but write the network and its "
+    "adaptation to this directory as a SavedModel (docs/serving.md)",
+)
 flags.DEFINE_bool(
     "compare",
     True,

@@ -2,24 +2,15 @@
 
 import dataclasses
 import pathlib
-import re
 from collections.abc import Sequence
 
-from maml_tf.checkpoints import Checkpoints
-from maml_tf.configs import ImageConfig, SinusoidConfig, TrainingConfig
-from maml_tf.datasets import open_images
-from maml_tf.errors import RunDirectoryError
+from maml_tf.configs import ImageConfig
 from maml_tf.evaluation import NUM_TASKS, Evaluator, search_step_size
-from maml_tf.experiment import (
-    Experiment,
-    ImageExperiment,
-    SupervisedExperiment,
-    build_experiment,
-)
-from maml_tf.original import read_original_checkpoint
+from maml_tf.experiment import Experiment, SupervisedExperiment
 from maml_tf.results import Evaluation, Results, write_results
-from maml_tf.rl.config import RLConfig, fine_tuning_step_size
+from maml_tf.rl.config import fine_tuning_step_size
 from maml_tf.run_directory import RunDirectory
+from maml_tf.trained_networks import TrainedNetwork, of_original, of_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,29 +82,8 @@ def evaluate_run(
         ExperimentError: if there is no such checkpoint, it is damaged, or
             the data set cannot be used.
     """
-    experiment = build_experiment(run.config, data_dir)
-    directory = run.best if settings.best else run.checkpoints
-    checkpoints = Checkpoints(directory, {"weights": experiment.variables})
-    iteration = settings.iteration
-    if iteration is not None:
-        checkpoints.restore(iteration)
-    else:
-        iteration = checkpoints.restore_latest()
-    if iteration is None:
-        raise RunDirectoryError(
-            f"{directory} holds no checkpoint; train the run first."
-        )
-    asked = settings
-    if asked.alpha is None:
-        settings = dataclasses.replace(
-            asked, alpha=_default_step_size(run.config)
-        )
-    results = evaluate_network(
-        run.config.method, experiment, iteration, settings
-    )
-    results = dataclasses.replace(results, tag=asked.tag)
-    write_results(run.path, results)
-    return results
+    network = of_run(run, data_dir, settings.iteration, settings.best)
+    return _evaluate(network, run.path, settings)
 
 
 def evaluate_original(
@@ -135,25 +105,9 @@ def evaluate_original(
     Raises:
         ExperimentError: if the checkpoint or the data set cannot be used.
     """
-    network = read_original_checkpoint(prefix)
-    config = network.config(
-        config.datasource, alpha=config.alpha, num_shots=config.num_shots
-    )
-    experiment = ImageExperiment(
-        config, open_images(config.datasource, data_dir)
-    )
-    network.assign_to(experiment.model)
+    network = of_original(prefix, config, data_dir)
     directory.mkdir(parents=True, exist_ok=True)
-    iteration = re.search(r"\d*$", prefix.name).group() or 0
-    results = evaluate_network(
-        "original",
-        experiment,
-        int(iteration),
-        dataclasses.replace(settings, alpha=settings.alpha or config.alpha),
-    )
-    results = dataclasses.replace(results, tag=settings.tag)
-    write_results(directory, results)
-    return results
+    return _evaluate(network, directory, settings)
 
 
 def evaluate_network(
@@ -258,10 +212,18 @@ def _evaluate_policy(
     )
 
 
-def _default_step_size(config: TrainingConfig) -> float | None:
-    if config.metatrain_iterations:
-        return config.alpha
-    if isinstance(config, RLConfig):
-        return fine_tuning_step_size(config.datasource, config.method)
-    oracle = isinstance(config, SinusoidConfig) and config.baseline == "oracle"
-    return 0.0 if oracle else None
+def _evaluate(
+    network: TrainedNetwork,
+    directory: pathlib.Path,
+    asked: EvaluationSettings,
+) -> Results:
+    """Evaluates a network and writes the results."""
+    settings = asked
+    if asked.alpha is None:
+        settings = dataclasses.replace(asked, alpha=network.alpha)
+    results = evaluate_network(
+        network.name, network.experiment, network.iteration, settings
+    )
+    results = dataclasses.replace(results, tag=asked.tag)
+    write_results(directory, results)
+    return results

@@ -1,0 +1,52 @@
+"""From a trained network of an experiment to a SavedModel."""
+
+import pathlib
+
+from maml_tf.errors import ExportError
+from maml_tf.evaluation import ACCURACY
+from maml_tf.export import export_adaptation
+from maml_tf.losses import cross_entropy_of_labels
+from maml_tf.trained_networks import TrainedNetwork
+
+
+def export_network(
+    path: pathlib.Path,
+    network: TrainedNetwork,
+    alpha: float | None = None,
+    statistics: str | None = None,
+) -> None:
+    """Writes the adaptation of a trained network as a SavedModel.
+
+    Args:
+        path: the directory to make.
+        network: regresses sinusoids or classifies images.
+        alpha: the step size; None takes that of meta-training.
+        statistics: as `Experiment.statistics`; None takes the experiment's.
+
+    Raises:
+        ExportError: if there is something at `path`, or no step size.
+        OSError: if it cannot be written.
+    """
+    experiment = network.experiment
+    alpha = network.alpha if alpha is None else alpha
+    if alpha is None:
+        raise ExportError(
+            f"The {network.name} network was not meta-trained, so it has no "
+            "step size of its own. Give one by --update_lr."
+        )
+    if experiment.reports is ACCURACY:
+        kind = "classification"
+        loss = cross_entropy_of_labels(
+            experiment.model, experiment.config.num_ways
+        )
+    else:
+        kind, loss = "regression", experiment.loss()
+    export_adaptation(
+        path,
+        experiment.model,
+        loss,
+        alpha,
+        kind=kind,
+        adapts=experiment.adapts,
+        statistics=statistics or experiment.statistics or "transductive",
+    )

@@ -1,0 +1,101 @@
+"""Networks as training left them: of runs, or of the original code."""
+
+import dataclasses
+import pathlib
+import re
+
+from maml_tf.checkpoints import Checkpoints
+from maml_tf.configs import ImageConfig, SinusoidConfig, TrainingConfig
+from maml_tf.datasets import open_images
+from maml_tf.errors import RunDirectoryError
+from maml_tf.experiment import Experiment, ImageExperiment, build_experiment
+from maml_tf.original import read_original_checkpoint
+from maml_tf.rl.config import RLConfig, fine_tuning_step_size
+from maml_tf.run_directory import RunDirectory
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedNetwork:
+    """An experiment whose network has the weights that training gave it.
+
+    Attributes:
+        name: what to call the network.
+        experiment: the experiment.
+        iteration: iterations of training.
+        alpha: the step size of its meta-training; 0 for the oracle, which
+            knows the task; the paper's for another policy; None for another
+            network that was not meta-trained.
+    """
+
+    name: str
+    experiment: Experiment
+    iteration: int
+    alpha: float | None
+
+
+def of_run(
+    run: RunDirectory,
+    data_dir: pathlib.Path,
+    iteration: int | None = None,
+    best: bool = False,
+) -> TrainedNetwork:
+    """The network of a run, from its directory alone.
+
+    Args:
+        run: the run.
+        data_dir: where packed data sets lie.
+        iteration: the checkpoint; None takes the newest.
+        best: the weights that did best in validation, instead.
+
+    Raises:
+        ExperimentError: if there is no such checkpoint, it is damaged, or
+            the data set cannot be used.
+    """
+    experiment = build_experiment(run.config, data_dir)
+    directory = run.best if best else run.checkpoints
+    checkpoints = Checkpoints(directory, {"weights": experiment.variables})
+    if iteration is not None:
+        checkpoints.restore(iteration)
+    else:
+        iteration = checkpoints.restore_latest()
+    if iteration is None:
+        raise RunDirectoryError(
+            f"{directory} holds no checkpoint; train the run first."
+        )
+    return TrainedNetwork(
+        run.config.method, experiment, iteration, _step_size(run.config)
+    )
+
+
+def of_original(
+    prefix: pathlib.Path, config: ImageConfig, data_dir: pathlib.Path
+) -> TrainedNetwork:
+    """A network that the original code trained, as one of ours.
+
+    Args:
+        prefix: of the checkpoint's files.
+        config: the data set, and the step size.
+        data_dir: where packed data sets lie.
+
+    Raises:
+        ExperimentError: if the checkpoint or the data set cannot be used.
+    """
+    network = read_original_checkpoint(prefix)
+    config = network.config(
+        config.datasource, alpha=config.alpha, num_shots=config.num_shots
+    )
+    experiment = ImageExperiment(
+        config, open_images(config.datasource, data_dir)
+    )
+    network.assign_to(experiment.model)
+    iteration = re.search(r"\d*$", prefix.name).group() or 0
+    return TrainedNetwork("original", experiment, int(iteration), config.alpha)
+
+
+def _step_size(config: TrainingConfig) -> float | None:
+    if config.metatrain_iterations:
+        return config.alpha
+    if isinstance(config, RLConfig):
+        return fine_tuning_step_size(config.datasource, config.method)
+    oracle = isinstance(config, SinusoidConfig) and config.baseline == "oracle"
+    return 0.0 if oracle else None

@@ -1,0 +1,166 @@
+"""Exporting runs from the command line."""
+
+import io
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import command, error_of
+from PIL import Image
+from rich.console import Console
+
+from data.image_folder import import_image_folder
+from maml_tf.checkpoints import Checkpoints
+from maml_tf.configs import ImageConfig, SinusoidConfig
+from maml_tf.experiment import build_experiment
+from maml_tf.losses import predict
+from maml_tf.maml import adapt
+from maml_tf.run_directory import RunDirectory
+from maml_tf.trained_networks import of_run
+
+CONFIGS = {
+    "sinusoid": SinusoidConfig(metatrain_iterations=2, meta_batch_size=2),
+    "photos": ImageConfig.for_images(
+        "photos",
+        conv=False,
+        metatrain_iterations=2,
+        meta_batch_size=2,
+        num_queries=1,
+    ),
+    "pretrained": SinusoidConfig(
+        pretrain_iterations=2, metatrain_iterations=0, meta_batch_size=2
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """Random images, five of each class."""
+    rng = np.random.default_rng(0)
+    photos = tmp_path_factory.mktemp("photos")
+    for split in ("train", "val", "test"):
+        for c in range(5):
+            folder = photos / split / f"{split}{c}"
+            folder.mkdir(parents=True)
+            for i in range(5):
+                pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    packed = tmp_path_factory.mktemp("packed")
+    import_image_folder(
+        photos, packed / "photos", "photos", 8, Console(file=io.StringIO())
+    )
+    return packed
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, data_dir):
+    """By name: a run's directory as training leaves it, with other weights."""
+    rng = np.random.default_rng(1)
+    directories = {}
+    for name, config in CONFIGS.items():
+        run = RunDirectory(tmp_path_factory.mktemp(name), config)
+        run.write_config()
+        experiment = build_experiment(config, data_dir)
+        for v in experiment.variables:
+            v.assign_add(0.1 * rng.random(v.shape))
+        weights = {"weights": experiment.variables}
+        Checkpoints(run.checkpoints, weights).save(2)
+        directories[name] = run.path
+    return directories
+
+
+@pytest.mark.parametrize(
+    ("kind", "statistics"),
+    [
+        ("sinusoid", None),
+        ("photos", "transductive"),
+        ("photos", "support"),
+    ],
+)
+def test_an_exported_run_answers_as_the_run(
+    trained, data_dir, tmp_path, capsys, kind, statistics
+):
+    path = tmp_path / "models" / "exported"
+    flags = ["--train=False", f"--run_dir={trained[kind]}"]
+    flags.append(f"--data_dir={data_dir}")
+    if statistics is not None:
+        flags.append(f"--batch_norm_statistics={statistics}")
+    command(*flags, f"--export_dir={path}")
+    said = capsys.readouterr().out
+    assert f"A SavedModel of iteration 2 is in {path}" in said
+
+    network = of_run(RunDirectory.open(trained[kind]), data_dir)
+    experiment = network.experiment
+    task = tf.nest.map_structure(
+        lambda x: tf.convert_to_tensor(x[0]),
+        experiment.tasks("test", 2, 3).tasks(0, 1),
+    )
+    theta = [
+        tf.convert_to_tensor(v) for v in experiment.model.trainable_variables
+    ]
+    adapted = adapt(
+        experiment.loss(2),
+        theta,
+        [task.support] * 3,
+        network.alpha,
+        adapts=experiment.adapts,
+    ).iterates[-1]
+    expected = predict(
+        experiment.model,
+        adapted,
+        task.query.inputs,
+        reference=task.support.inputs if statistics == "support" else None,
+    )
+    targets = task.support.targets
+    if kind == "photos":
+        targets = tf.argmax(targets, -1, tf.int32)
+    answers = tf.saved_model.load(path).signatures["adapt_and_predict"](
+        support_inputs=task.support.inputs,
+        support_targets=targets,
+        query_inputs=task.query.inputs,
+        num_updates=tf.constant(3),
+    )
+    found = answers["predictions" if kind == "sinusoid" else "logits"]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_cannot_be_exported_ends_in_one_line(trained, tmp_path):
+    run = f"--run_dir={trained['sinusoid']}"
+    for flags, message in (
+        (["--export_dir=x"], "--export_dir goes with --train=False"),
+        (
+            [f"--export_dir={tmp_path.parent}", "--train=False", run],
+            "is already there",
+        ),
+        (
+            [
+                "--export_dir=x",
+                "--train=False",
+                run,
+                "--batch_norm_statistics=both",
+            ],
+            "takes one --batch_norm_statistics",
+        ),
+        (
+            ["--export_dir=x", "--train=False", run, "--test_tasks=3"],
+            "--test_tasks is for evaluation",
+        ),
+        (
+            ["--export_dir=x", "--train=False", run, "--test_iter=7"],
+            "7",
+        ),
+    ):
+        assert message in error_of(*flags)
+    assert not pathlib.Path("x").exists()
+
+
+def test_a_pretrained_network_needs_a_step_size(trained, tmp_path):
+    export = [
+        "--train=False",
+        f"--run_dir={trained['pretrained']}",
+        f"--export_dir={tmp_path / 'exported'}",
+    ]
+    assert "Give one by --update_lr" in error_of(*export)
+    command(*export, "--update_lr=0.02")
+    assert (tmp_path / "exported" / "saved_model.pb").exists()
