@@ -4,6 +4,9 @@ import tensorflow as tf
 
 Tensors = dict[str, tf.Tensor]
 
+# Beginnings of the names of tensors that hold examples.
+_SETS = ("support_inputs", "support_targets", "query_inputs")
+
 
 def checked(
     tensors: Tensors,
@@ -26,7 +29,18 @@ def checked(
         name: tf.ensure_shape(tensor, shapes[name], name=name)
         for name, tensor in tensors.items()
     }
-    checks = _finite(tensors) + _sizes(tensors, axis)
+    checks = [
+        tf.debugging.Assert(
+            tf.reduce_all(tf.math.is_finite(tensor)),
+            [f"{name} must be finite, but holds NaN or infinity."],
+        )
+        for name, tensor in tensors.items()
+        if tensor.dtype.is_floating
+    ]
+    sets = {n: t for n, t in tensors.items() if n.startswith(_SETS)}
+    checks += _examples(sets, axis)
+    if axis == 1:
+        checks += _tasks(sets)
     if "num_updates" in tensors:
         updates = tensors["num_updates"]
         checks.append(
@@ -45,59 +59,48 @@ def checked(
         return {name: tf.identity(tensor) for name, tensor in tensors.items()}
 
 
-def _finite(tensors: Tensors) -> list[tf.Operation]:
-    """Zero times a sum is not zero if a value is NaN or infinite."""
-    return [
-        tf.debugging.Assert(
-            tf.reduce_all(tf.math.is_finite(tensor)),
-            [f"{name} must be finite, but holds NaN or infinity."],
-        )
-        for name, tensor in tensors.items()
-        if tensor.dtype.is_floating
-    ]
-
-
-def _sizes(tensors: Tensors, axis: int) -> list[tf.Operation]:
-    """Sets are not empty, and their tensors speak of the same examples."""
+def _examples(sets: Tensors, axis: int) -> list[tf.Operation]:
+    """No set is empty, and all tensors of one have as many examples."""
     checks = []
-    first: dict[str, str] = {}
-    for name, tensor in tensors.items():
-        role = next((r for r in _ROLES if name.startswith(r)), None)
-        if role is None:
-            continue
-        size = tf.shape(tensor)[axis]
-        other = first.setdefault(role.partition("_")[0], name)
-        if other == name:
-            checks.append(
-                _require(
+    for role in ("support", "query"):
+        sizes = {
+            name: tf.shape(tensor)[axis]
+            for name, tensor in sets.items()
+            if name.startswith(role)
+        }
+        first = next(iter(sizes), None)
+        for name, size in sizes.items():
+            if name == first:
+                check = _require(
                     size >= 1, f"{name} must hold at least one example", size
                 )
-            )
-        else:
-            checks.append(
-                _require(
-                    size == tf.shape(tensors[other])[axis],
-                    f"{name} must hold as many examples as {other}",
+            else:
+                check = _require(
+                    size == sizes[first],
+                    f"{name} must hold as many examples as {first}",
                     size,
-                    tf.shape(tensors[other])[axis],
+                    sizes[first],
                 )
-            )
-        if axis == 1:
-            tasks = [
-                tf.shape(t)[0] for t in (tensor, tensors["support_targets"])
-            ]
-            checks.append(
-                _require(
-                    tasks[0] == tasks[1],
-                    f"{name} must hold as many tasks as support_targets",
-                    *tasks,
-                )
-            )
+            checks.append(check)
     return checks
 
 
-_ROLES = ("support_inputs", "support_targets", "query_inputs")
+def _tasks(sets: Tensors) -> list[tf.Operation]:
+    """All tensors have as many tasks along their first axis."""
+    first, *others = sets
+    num_tasks = tf.shape(sets[first])[0]
+    return [
+        _require(
+            tf.shape(sets[name])[0] == num_tasks,
+            f"{name} must hold as many tasks as {first}",
+            tf.shape(sets[name])[0],
+            num_tasks,
+        )
+        for name in others
+    ]
 
 
-def _require(condition: tf.Tensor, message: str, *values: tf.Tensor):
+def _require(
+    condition: tf.Tensor, message: str, *values: tf.Tensor
+) -> tf.Operation:
     return tf.debugging.Assert(condition, [f"{message}. Received:", *values])

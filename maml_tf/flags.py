@@ -190,12 +190,6 @@ flags.DEFINE_string(
     "with --train=False: do not evaluate, but write the network and its "
     "adaptation to this directory as a SavedModel (docs/serving.md)",
 )
-flags.DEFINE_string(
-    "export_dir",
-    None,
-    "with --train=False: do not evaluate, but write the network and its "
-    "adaptation to this directory as a SavedModel (docs/serving.md)",
-)
 flags.DEFINE_bool(
     "compare",
     True,

@@ -33,3 +33,10 @@ def test_the_page_on_normalization():
 @pytest.mark.parametrize("block", python_blocks("README.md"))
 def test_the_readmes_python(block):
     assert "second order" in run(block)
+
+
+def test_the_page_on_serving(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    export, use = python_blocks("docs/serving.md")
+    run(export)
+    assert run(use).count("tf.Tensor") == 3
