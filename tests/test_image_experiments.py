@@ -314,3 +314,10 @@ def test_the_authors_checkpoint_is_evaluated_on_images_of_its_size(
     assert results["name"] == "original"
     assert results["iteration"] == 59000
     assert results["evaluations"][0]["alpha"] == 0.01
+    command(
+        "--train=False",
+        f"--original_checkpoint={prefix}",
+        "--datasource=photos",
+        "--export_dir=exported",
+    )
+    assert (tmp_path / "exported" / "saved_model.pb").exists()
