@@ -1,7 +1,7 @@
 """The training loop: tasks in, checkpoints, logs and progress out."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
@@ -18,6 +18,10 @@ from maml_tf.validation import VALIDATE_EVERY, Validation
 LOG_FIELDS = ("pre_update", "post_update")  # losses
 LOG_EVERY = 100  # iterations; the original's summary interval
 CHECKPOINT_EVERY = 1000  # iterations, a multiple of LOG_EVERY
+HINT = (
+    "The last checkpoint before it stays. Lower the step sizes (--update_lr, "
+    "--meta_lr)."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,11 +79,12 @@ def train(
         latest |= validation.start(start)
         checkpoint_every = VALIDATE_EVERY
     means = RunningMeans()
-    iteration, end = start, 0
+    end = 0
     last = sum(phase.iterations for phase in phases)
     for phase in phases:
         end += phase.iterations
-        if iteration >= end:
+        first = max(start, end - phase.iterations)
+        if first >= end:
             continue
         step = MetaStep(
             model,
@@ -87,19 +92,11 @@ def train(
             phase.task_gradient,
             example=stream.tasks(0, meta_batch_size),
         )
-        while iteration < end:
-            row_due = (iteration // LOG_EVERY + 1) * LOG_EVERY
-            count = min(step.steps_per_call, min(row_due, end) - iteration)
-            losses = step(
-                _meta_batches(
-                    stream, iteration, step.steps_per_call, meta_batch_size
-                ),
-                count,
-            )
-            _check_finite(losses, iteration)
+        for iteration, losses in meta_steps(
+            step, stream, meta_batch_size, first, end, LOG_EVERY
+        ):
             means.add(losses)
-            iteration += count
-            if iteration in (row_due, last):
+            if iteration % LOG_EVERY == 0 or iteration == last:
                 row = means.take()
                 log.write(iteration, row)
                 latest |= row
@@ -109,6 +106,48 @@ def train(
                 log.flush()  # rows before a checkpoint are not written again
                 checkpoints.save(iteration)
             on_progress(iteration, latest)
+
+
+def meta_steps(
+    step: MetaStep,
+    stream: TaskStream,
+    meta_batch_size: int,
+    first: int,
+    last: int,
+    pause_every: int,
+    hint: str = HINT,
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """Takes the meta-steps first, ..., last - 1, many in a call.
+
+    Args:
+        step: the compiled meta-step.
+        stream: iteration i sees its tasks i * meta_batch_size, ...
+        meta_batch_size: tasks of one meta-step.
+        first: iterations done already.
+        last: iterations done at the end.
+        pause_every: no call goes beyond a multiple of it.
+        hint: what to do if training diverges.
+
+    Yields:
+        After each call the number of iterations done, and the losses by name
+        of those that it took.
+
+    Raises:
+        TrainingDivergedError: if a loss is not finite.
+    """
+    iteration = first
+    while iteration < last:
+        pause = (iteration // pause_every + 1) * pause_every
+        count = min(step.steps_per_call, min(pause, last) - iteration)
+        losses = step(
+            _meta_batches(
+                stream, iteration, step.steps_per_call, meta_batch_size
+            ),
+            count,
+        )
+        _check_finite(losses, iteration, hint)
+        iteration += count
+        yield iteration, losses
 
 
 def _meta_batches(
@@ -121,13 +160,14 @@ def _meta_batches(
     )
 
 
-def _check_finite(losses: dict[str, np.ndarray], iteration: int) -> None:
+def _check_finite(
+    losses: dict[str, np.ndarray], iteration: int, hint: str
+) -> None:
     finite = np.all([np.isfinite(x) for x in losses.values()], axis=0)
     if not finite.all():
         first = int(np.argmin(finite))
         values = ", ".join(f"{name} {x[first]}" for name, x in losses.items())
         raise TrainingDivergedError(
             f"The loss is not finite at iteration {iteration + first + 1} "
-            f"({values}). The last checkpoint before it stays. Lower the "
-            "step sizes (--update_lr, --meta_lr)."
+            f"({values}). {hint}"
         )
