@@ -49,7 +49,7 @@ def predict(
     layers of a subclassed model whose `call` does not take it. Nothing is
     assigned: what layers would update is dropped. That is moving statistics,
     and the state of random generators: a dropout layer uses the same mask at
-    every call. Regularization losses of layers are not part of any loss here.
+    every call.
 
     Args:
         model: a built Keras model.
@@ -64,16 +64,35 @@ def predict(
     Raises:
         ValueError: if theta does not fit the model.
     """
-    state = zip(model.trainable_variables, theta, strict=True)
-    with keras.StatelessScope(list(state)):
+    return _call(model, theta, inputs, training, reference)[0]
+
+
+def _call(
+    model, theta, inputs, training=True, reference=None
+) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """The outputs, and the losses that layers and regularizers add."""
+    state = list(zip(model.trainable_variables, theta, strict=True))
+    with keras.StatelessScope(state, collect_losses=True) as scope:
         if reference is None:
-            return model(inputs, training=training)
-        num_reference = tf.shape(tf.nest.flatten(reference)[0])[0]
-        both = tf.nest.map_structure(
-            lambda *x: tf.concat(x, axis=0), reference, inputs
-        )
-        with statistics_of_first(num_reference):
-            return model(both, training=training)[num_reference:]
+            outputs = model(inputs, training=training)
+        else:
+            outputs = _with_reference(model, inputs, training, reference)
+    regularization = [
+        variable.regularizer(value)
+        for variable, value in state
+        if variable.regularizer is not None
+    ]
+    return outputs, [*map(tf.reduce_sum, scope.losses), *regularization]
+
+
+def _with_reference(model, inputs, training, reference) -> tf.Tensor:
+    num_reference = tf.shape(tf.nest.flatten(reference)[0])[0]
+    both = tf.nest.map_structure(
+        lambda *x: tf.concat(x, axis=0), reference, inputs
+    )
+    with statistics_of_first(num_reference):
+        outputs = model(both, training=training)
+    return tf.nest.map_structure(lambda y: y[num_reference:], outputs)
 
 
 def mean_squared_error(model: keras.Model) -> LossFn:
@@ -95,6 +114,9 @@ def supervised(
 ) -> LossFn:
     """Any loss of (targets, outputs), such as Keras', averaged over examples.
 
+    What layers add, by regularizers or `add_loss`, is added to it: it is what
+    Keras would minimize. Inner updates and meta-gradient both descend it.
+
     The batch is a `Batch`; its targets and the outputs are what `loss` takes.
 
     Args:
@@ -104,8 +126,8 @@ def supervised(
     use_exact_normalization(model)
 
     def averaged(theta: Params, batch: Batch) -> tf.Tensor:
-        outputs = predict(model, theta, batch.inputs)
-        return tf.reduce_mean(loss(batch.targets, outputs))
+        outputs, added = _call(model, theta, batch.inputs)
+        return tf.add_n([tf.reduce_mean(loss(batch.targets, outputs)), *added])
 
     return averaged
 
@@ -182,12 +204,22 @@ def accuracy(model: keras.Model, statistics: str = "transductive") -> MetricFn:
     def share_of_hits(theta: Params, task: Task) -> tf.Tensor:
         reference = task.support.inputs if statistics == "support" else None
         logits = predict(model, theta, task.query.inputs, reference=reference)
-        hits = tf.argmax(logits, -1) == tf.argmax(task.query.targets, -1)
-        finite = tf.reduce_all(tf.math.is_finite(logits))
-        share = tf.reduce_mean(tf.cast(hits, logits.dtype))
-        return tf.where(finite, share, share * float("nan"))
+        return hit_rate(tf.argmax(task.query.targets, -1), logits)
 
     return share_of_hits
+
+
+def hit_rate(labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    """The share of examples whose label's output is the largest.
+
+    Args:
+        labels: integers [examples].
+        outputs: [examples, N]; if one is not finite the share is NaN.
+    """
+    hits = tf.argmax(outputs, -1) == tf.cast(labels, tf.int64)
+    finite = tf.reduce_all(tf.math.is_finite(outputs))
+    share = tf.reduce_mean(tf.cast(hits, outputs.dtype))
+    return tf.where(finite, share, share * float("nan"))
 
 
 def query_loss(loss: LossFn) -> MetricFn:

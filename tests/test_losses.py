@@ -77,6 +77,23 @@ def test_keras_losses_are_averaged(linear, loss):
     assert float(value) == pytest.approx(float(expected), rel=1e-6)
 
 
+def test_what_layers_add_is_added_to_keras_losses(float64):
+    inputs = keras.Input((2,))
+    outputs = keras.layers.Dense(
+        3, use_bias=False, kernel_regularizer=keras.regularizers.L2(0.5)
+    )(inputs)
+    outputs = keras.layers.ActivityRegularization(l1=0.25)(outputs)
+    model = keras.Model(inputs, outputs)
+    kernel = np.random.default_rng(0).standard_normal((2, 3))
+    x, y = np.ones((4, 2)), np.zeros((4, 3))
+    loss = supervised(model, keras.losses.mean_squared_error)
+    value = loss([tf.constant(kernel)], Batch(x, y))
+    regularization = 0.5 * np.sum(kernel**2)
+    activity = 0.25 * np.abs(x @ kernel).sum() / 4  # Keras': per example
+    expected = np.mean((x @ kernel) ** 2) + regularization + activity
+    assert float(value) == pytest.approx(expected)
+
+
 def test_parameters_that_do_not_fit_are_refused(linear):
     model, _ = linear
     with pytest.raises(ValueError, match="longer|shorter"):
