@@ -1,0 +1,152 @@
+"""A network that was adapted to one task."""
+
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from maml_tf import batches
+from maml_tf.errors import ConfigError
+from maml_tf.losses import STATISTICS, Batch, predict
+from maml_tf.maml import Params
+from maml_tf.model_checks import check_normalization, plain_copy
+from maml_tf.objectives import Objective, names_of
+
+
+class AdaptedModel:
+    """What `Learner.adapt` returns; it does not change any more.
+
+    Attributes:
+        theta: the weights theta', one tensor for each of the model's
+            trainable variables.
+        losses: the loss on the support set before each update, floats.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        theta: Params,
+        support: Batch,
+        losses: Sequence[float],
+        objectives: Sequence[Objective],
+        spec: Batch,
+    ):
+        """
+        Args:
+            model: gives the architecture; it is not changed.
+            theta: the adapted weights.
+            support: what they were adapted to.
+            losses: as the attribute.
+            objectives: the loss and the metrics.
+            spec: specs of the examples.
+        """
+        self.theta = theta
+        self.losses = losses
+        self._model = model
+        self._support = support
+        self._objectives = objectives
+        self._spec = spec
+
+    def predict(self, x: Any, statistics: str = "support") -> np.ndarray:
+        """The network's outputs.
+
+        Args:
+            x: inputs [examples, ...], or a structure of them, as the model
+                takes; for a single example `x[None]`.
+            statistics: by what batch normalization works: "support", the
+                support set's mean and variance, so that each prediction is on
+                its own; or "transductive", those of `x` itself, as in the
+                paper.
+
+        Raises:
+            DataError: if `x` is not like the examples of the support set.
+            ConfigError: if `statistics` is none of these.
+        """
+        check_statistics(self._model, statistics)
+        dtype = self.theta[0].dtype.name
+        inputs = batches.as_batch(x, (), dtype).inputs
+        batches.check_spec(batches.spec_of(inputs), self._spec.inputs, "inputs")
+        reference = self._support.inputs if statistics == "support" else None
+        outputs = predict(self._model, self.theta, inputs, reference=reference)
+        return tf.nest.map_structure(lambda y: y.numpy(), outputs)
+
+    def evaluate(
+        self, x: Any, y: Any, statistics: str = "support"
+    ) -> dict[str, float]:
+        """The loss and the metrics on further examples of the task.
+
+        Args:
+            x, statistics: as for `predict`.
+            y: the targets.
+
+        Raises:
+            DataError, ConfigError: as `predict`, and if targets do not fit.
+        """
+        batch = batches.as_batch(x, y, self.theta[0].dtype.name)
+        batches.check_sizes(batch)
+        batches.check_spec(
+            batches.spec_of(batch.targets), self._spec.targets, "targets"
+        )
+        outputs = self.predict(batch.inputs, statistics)
+        loss = self._objectives[0]
+        if loss.kind is not None:
+            loss.check_targets(batch.targets, outputs.shape[-1])
+        return {
+            name: float(tf.reduce_mean(objective(batch.targets, outputs)))
+            for name, objective in zip(
+                names_of(self._objectives), self._objectives, strict=True
+            )
+        }
+
+    def to_keras(self) -> keras.Model:
+        """A copy of the user's model with the adapted weights.
+
+        Its layers are Keras' own, or the user's. Batch normalization has the
+        support set's mean and variance as moving statistics, so that
+        `model.predict` gives what `predict` here does.
+
+        Raises:
+            ConfigError: if the model cannot be copied.
+        """
+        return plain_copy(self._model, self.theta, self._support.inputs)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Saves `to_keras()` as a .keras file, for `keras.models.load_model`.
+
+        Raises:
+            ConfigError: if the name ends otherwise, or the model cannot be
+                copied.
+        """
+        path = pathlib.Path(path)
+        if path.suffix != ".keras":
+            raise ConfigError(
+                f"An adapted model is saved as a .keras file. Received: {path}"
+            )
+        scratch = path.with_name(f".writing-{path.name}")
+        self.to_keras().save(scratch)
+        os.replace(scratch, path)
+
+    def __repr__(self) -> str:
+        return (
+            f"<AdaptedModel of {self._model.name}: {len(self.losses)} updates "
+            f"on {len(tf.nest.flatten(self._support)[0])} examples>"
+        )
+
+
+def check_statistics(model: keras.Model, statistics: str) -> None:
+    """Sees that batch normalization can work by such statistics.
+
+    Raises:
+        ConfigError: if it cannot.
+    """
+    if statistics not in STATISTICS:
+        raise ConfigError(
+            f"statistics must be one of {STATISTICS}. Received: "
+            f"statistics={statistics!r}"
+        )
+    if statistics == "support":
+        check_normalization(model)

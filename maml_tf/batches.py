@@ -1,0 +1,148 @@
+"""Arrays that users give, made into batches and checked."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from maml_tf.errors import DataError
+from maml_tf.losses import Batch
+from maml_tf.maml import Task
+
+
+def as_batch(inputs: Any, targets: Any, dtype: str) -> Batch:
+    """Inputs and targets as NumPy arrays, floating ones of one precision.
+
+    Raises:
+        DataError: if they are no numbers, or not as many targets as inputs.
+    """
+
+    def convert(x):
+        array = np.asarray(x)
+        if array.dtype.kind not in "biuf":
+            raise DataError(
+                "Inputs and targets must be arrays of numbers. Received: "
+                f"dtype {array.dtype}, shape {array.shape}. Arrays of "
+                "different lengths cannot be stacked; text has to be encoded."
+            )
+        if array.ndim == 0:
+            raise DataError(
+                "Inputs and targets need a first axis of examples. Received: "
+                "a single number."
+            )
+        return array.astype(dtype, copy=False) if _floating(array) else array
+
+    return Batch(
+        tf.nest.map_structure(convert, inputs),
+        tf.nest.map_structure(convert, targets),
+    )
+
+
+def check_sizes(batch: Batch, leading: int = 1) -> None:
+    """Sees that there are as many targets as inputs, and one or more.
+
+    Args:
+        batch: arrays [..., examples, ...].
+        leading: axes up to and with that of the examples.
+
+    Raises:
+        DataError: if not.
+    """
+    sizes = {x.shape[:leading] for x in tf.nest.flatten(batch)}
+    if len(sizes) > 1 or 0 in min(sizes) or len(min(sizes)) < leading:
+        raise DataError(
+            "Inputs and targets must have the same number of examples, at "
+            f"least 1. Received: shapes {_shapes(batch.inputs)} and "
+            f"{_shapes(batch.targets)}"
+        )
+
+
+def spec_of(batch: Batch, leading: int = 1) -> Batch:
+    """`tf.TensorSpec`s of any number of such examples.
+
+    Args:
+        batch: arrays [..., examples, ...].
+        leading: axes up to and with that of the examples.
+    """
+    return tf.nest.map_structure(
+        lambda x: tf.TensorSpec([None, *x.shape[leading:]], x.dtype), batch
+    )
+
+
+def check_spec(found: Any, expected: Any, what: str) -> None:
+    """Sees that examples are like those that the learner knows.
+
+    Args:
+        found: specs of the examples.
+        expected: specs of those before.
+        what: `inputs` or `targets`.
+
+    Raises:
+        DataError: if shapes, dtypes or structure differ.
+    """
+    try:
+        tf.nest.assert_same_structure(found, expected)
+        fits = all(
+            f.shape.as_list() == e.shape.as_list() and f.dtype == e.dtype
+            for f, e in zip(
+                tf.nest.flatten(found), tf.nest.flatten(expected), strict=True
+            )
+        )
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise DataError(
+            f"The {what} must be like those of the tasks before: "
+            f"{_words(expected)}. Received: {_words(found)}. (None is the "
+            "number of examples; for one example x give x[None].)"
+        )
+
+
+def check_finite(batch: Batch, what: str) -> None:
+    """Sees that floating values are finite.
+
+    Raises:
+        DataError: if one is not.
+    """
+    for name, part in zip(batch._fields, batch, strict=True):
+        for x in tf.nest.flatten(part):
+            if _floating(x) and not np.isfinite(x).all():
+                place = np.argwhere(~np.isfinite(x))[0]
+                raise DataError(
+                    f"The {name} of {what} hold values that are not finite: "
+                    f"{x[tuple(place)]} at index {tuple(map(int, place))}. "
+                    "Remove or fill in missing values first."
+                )
+
+
+def as_task(tasks: Any, dtype: str) -> Task:
+    """What a stream gives, as a stacked `Task` of arrays.
+
+    Raises:
+        DataError: if it is no pair of pairs, or sizes do not agree.
+    """
+    try:
+        support, query = tasks
+        (support_x, support_y), (query_x, query_y) = support, query
+    except (TypeError, ValueError) as e:
+        raise DataError(
+            "A stream's tasks(first, count) must give (support, query), each "
+            f"a pair (inputs, targets). Received: {type(tasks).__name__}"
+        ) from e
+    return Task(
+        as_batch(support_x, support_y, dtype), as_batch(query_x, query_y, dtype)
+    )
+
+
+def _floating(x: np.ndarray) -> bool:
+    return np.issubdtype(x.dtype, np.floating)
+
+
+def _shapes(structure: Any) -> str:
+    return ", ".join(str(x.shape) for x in tf.nest.flatten(structure))
+
+
+def _words(specs: Any) -> str:
+    return ", ".join(
+        f"{s.dtype.name} {tuple(s.shape)}" for s in tf.nest.flatten(specs)
+    )

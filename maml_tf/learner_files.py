@@ -1,0 +1,184 @@
+"""A learner in a directory.
+
+    learner.json    settings, what the examples are
+    model.keras     the network and its weights
+    alphas.npz      step sizes, if they are learned
+
+Nothing is pickled: functions are named, and given again when loading.
+"""
+
+import io
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from maml_tf.errors import ConfigError
+from maml_tf.losses import Batch
+from maml_tf.model_checks import first_lines
+from maml_tf.objectives import Objective
+
+FORMAT = 1
+_SETTINGS, _MODEL, _ALPHAS = "learner.json", "model.keras", "alphas.npz"
+
+
+def save(learner: Any, path: str | os.PathLike) -> None:
+    """Writes a directory, whole or not at all; as `Learner.save`."""
+    path = pathlib.Path(path)
+    if path.exists() and not (path / _SETTINGS).is_file():
+        raise ConfigError(
+            f"{path} exists and is no saved learner. Choose another name."
+        )
+    scratch = path.with_name(f".writing-{path.name}")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    loss, *metrics = learner.objectives
+    settings = {
+        "format": FORMAT,
+        "loss": _loss_as_json(loss),
+        "metrics": [_metric_as_json(metric) for metric in metrics],
+        "alpha": learner.initial_alpha,
+        "num_steps": learner.num_steps,
+        "adapts": learner.adapts,
+        "first_order": learner.first_order,
+        "learn_alpha": learner.learn_alpha,
+        "iterations": learner.iterations,
+        "num_outputs": learner.checks.num_outputs,
+        "spec": learner.spec and [_spec_as_json(x) for x in learner.spec],
+    }
+    (scratch / _SETTINGS).write_text(json.dumps(settings, indent=2))
+    try:
+        learner.model.save(scratch / _MODEL)
+    except (ValueError, TypeError, NotImplementedError) as e:
+        shutil.rmtree(scratch)
+        raise ConfigError(
+            f"{learner.model.name} cannot be saved ({first_lines(e)}). Give "
+            "its layers a get_config."
+        ) from e
+    if learner.learn_alpha:
+        content = io.BytesIO()
+        np.savez(content, *(a.numpy() for a in learner.alphas))
+        (scratch / _ALPHAS).write_bytes(content.getvalue())
+    if path.exists():
+        aside = path.with_name(f".old-{path.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        os.rename(path, aside)
+        os.rename(scratch, path)
+        shutil.rmtree(aside)
+    else:
+        os.rename(scratch, path)
+
+
+def load(
+    cls: type,
+    path: str | os.PathLike,
+    loss: Any,
+    metrics: Sequence[Any] | None,
+    custom_objects: dict[str, Any] | None,
+) -> Any:
+    """Reads such a directory; as `Learner.load`."""
+    path = pathlib.Path(path)
+    settings = _read_settings(path)
+    try:
+        model = keras.models.load_model(
+            path / _MODEL, custom_objects=custom_objects, compile=False
+        )
+    except (ValueError, TypeError, OSError, NotImplementedError) as e:
+        raise ConfigError(
+            f"The model in {path} cannot be loaded ({first_lines(e)}). If it "
+            "has layers or functions of your own, give them as "
+            "custom_objects={'Name': Name}."
+        ) from e
+    adapts = iter(settings["adapts"])
+    if metrics is None:
+        metrics = [_from_json(m, path, "metrics") for m in settings["metrics"]]
+    learner = cls(
+        model,
+        _from_json(settings["loss"], path, "loss") if loss is None else loss,
+        settings["alpha"],
+        settings["num_steps"],
+        adapts=lambda _: next(adapts),
+        first_order=settings["first_order"],
+        metrics=metrics,
+        learn_alpha=settings["learn_alpha"],
+    )
+    learner.checks.num_outputs = settings["num_outputs"]
+    if settings["spec"] is not None:
+        learner.checks.spec = Batch(*map(_spec_from_json, settings["spec"]))
+    learner.outer_loop.iterations = settings["iterations"]
+    if learner.learn_alpha:
+        with np.load(path / _ALPHAS, allow_pickle=False) as saved:
+            for variable, name in zip(learner.alphas, saved.files, strict=True):
+                variable.assign(saved[name])
+    return learner
+
+
+def _read_settings(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        settings = json.loads((path / _SETTINGS).read_text())
+        found = settings["format"]
+    except OSError as e:
+        raise ConfigError(
+            f"{path} is no saved learner: {_SETTINGS} cannot be read "
+            f"({e.strerror})."
+        ) from e
+    except (ValueError, KeyError, TypeError) as e:
+        raise ConfigError(
+            f"{path / _SETTINGS} is damaged; save the learner again."
+        ) from e
+    if found != FORMAT:
+        raise ConfigError(
+            f"{path} was saved in format {found}; this version reads format "
+            f"{FORMAT}."
+        )
+    return settings
+
+
+def _loss_as_json(loss: Objective) -> dict[str, Any]:
+    if isinstance(loss.given, str):
+        return {"name": loss.given}
+    if type(loss.given) in vars(keras.losses).values():
+        return {"keras": keras.saving.serialize_keras_object(loss.given)}
+    return {"function": loss.name}
+
+
+def _metric_as_json(metric: Objective) -> dict[str, Any]:
+    if isinstance(metric.given, str):
+        return {"name": metric.given}
+    return {"function": metric.name}
+
+
+def _from_json(saved: dict[str, Any], path: pathlib.Path, what: str) -> Any:
+    if "name" in saved:
+        return saved["name"]
+    if "keras" in saved:
+        return keras.saving.deserialize_keras_object(saved["keras"])
+    raise ConfigError(
+        f"The learner in {path} has {saved['function']} among its {what}, "
+        f"which is not saved. Give it again: Learner.load(path, {what}=...)."
+    )
+
+
+def _spec_as_json(spec: Any) -> Any:
+    if isinstance(spec, dict):
+        return {"dict": {k: _spec_as_json(x) for k, x in spec.items()}}
+    if isinstance(spec, list | tuple):
+        kind = "list" if isinstance(spec, list) else "tuple"
+        return {kind: [_spec_as_json(x) for x in spec]}
+    return {"shape": spec.shape.as_list(), "dtype": spec.dtype.name}
+
+
+def _spec_from_json(saved: Any) -> Any:
+    if "dict" in saved:
+        return {k: _spec_from_json(x) for k, x in saved["dict"].items()}
+    if "list" in saved:
+        return [_spec_from_json(x) for x in saved["list"]]
+    if "tuple" in saved:
+        return tuple(_spec_from_json(x) for x in saved["tuple"])
+    return tf.TensorSpec(saved["shape"], saved["dtype"])

@@ -1,0 +1,181 @@
+"""What a learner needs of a user's model, and plain copies of it."""
+
+import re
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from maml_tf.convolution import Conv2D
+from maml_tf.errors import ConfigError, DataError
+from maml_tf.losses import Batch, predict
+from maml_tf.maml import LossFn, Params
+from maml_tf.normalization import EXACT_LAYERS, BatchNormalization, all_layers
+
+_PLAIN_LAYERS = {
+    **{exact: plain for plain, exact in EXACT_LAYERS.items()},
+    Conv2D: keras.layers.Conv2D,
+}
+
+
+def check_model(model: keras.Model) -> None:
+    """Sees that a model has weights to learn and repeats what it computes.
+
+    Raises:
+        ConfigError: if it does not.
+    """
+    if not isinstance(model, keras.Model):
+        raise ConfigError(
+            f"model must be a keras.Model. Received: {type(model).__name__}"
+        )
+    if not model.built:
+        raise ConfigError(
+            f"{model.name} has no weights yet. Begin it with a keras.Input, or "
+            "call it once on a batch of examples."
+        )
+    if not model.trainable_variables:
+        raise ConfigError(
+            f"{model.name} has no trainable variables, so nothing can be "
+            "learned. Give it layers with weights, or set trainable=True."
+        )
+    random = [x.path for x in all_layers(model) if _is_random(x)]
+    if random:
+        raise ConfigError(
+            "Layers that draw random numbers would draw the same ones in every "
+            f"update and prediction: {', '.join(random)}. Take them out, or "
+            "set their rate to 0 (layer.rate = 0.0)."
+        )
+
+
+def check_normalization(model: keras.Model) -> None:
+    """Sees that batch normalization can go by other examples' statistics.
+
+    Raises:
+        ConfigError: if a layer of the user's own stands in the way.
+    """
+    for layer in all_layers(model):
+        if isinstance(
+            layer, keras.layers.BatchNormalization
+        ) and not isinstance(layer, BatchNormalization):
+            raise ConfigError(
+                f"{layer.path}, a {type(layer).__name__}, always normalizes a "
+                "batch by its own statistics. Use statistics='transductive', "
+                "or derive it from maml_tf.BatchNormalization."
+            )
+
+
+def outputs_on(model: keras.Model, theta: Params, batch: Batch):
+    """The model's outputs, as NumPy arrays.
+
+    Raises:
+        DataError: if it cannot take the inputs.
+    """
+    try:
+        outputs = predict(model, theta, batch.inputs)
+    except (ValueError, TypeError, tf.errors.OpError, LookupError) as e:
+        shapes = [x.shape for x in tf.nest.flatten(batch.inputs)]
+        raise DataError(
+            f"{model.name} cannot take these inputs: shapes {shapes}; it takes "
+            f"{getattr(model, 'input_shape', 'others')}. ({first_lines(e)})"
+        ) from e
+    return tf.nest.map_structure(lambda y: y.numpy(), outputs)
+
+
+def ignored_by(loss: LossFn, theta: Params, batch: Batch) -> list[bool]:
+    """For each entry of theta whether the loss does not depend on it.
+
+    Raises:
+        ConfigError: if the loss cannot be computed.
+    """
+    theta = [tf.convert_to_tensor(t) for t in theta]
+    try:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(theta)
+            value = loss(theta, batch)
+        gradients = tape.gradient(value, theta)
+    except (ValueError, TypeError, tf.errors.OpError, LookupError) as e:
+        raise ConfigError(
+            "The loss cannot be computed for these targets and the network's "
+            f"outputs: targets of shapes "
+            f"{[x.shape for x in tf.nest.flatten(batch.targets)]}. "
+            f"({first_lines(e)})"
+        ) from e
+    return [g is None for g in gradients]
+
+
+def plain_copy(
+    model: keras.Model, theta: Params, statistics_of=None
+) -> keras.Model:
+    """A copy with other weights, of nothing but Keras' and the user's layers.
+
+    Args:
+        model: the network.
+        theta: values of its trainable variables.
+        statistics_of: inputs whose mean and variance batch normalization
+            takes as its moving ones; None leaves those of the model.
+
+    Raises:
+        ConfigError: if the model cannot be copied.
+    """
+    try:
+        copy = keras.saving.deserialize_keras_object(
+            keras.saving.serialize_keras_object(model),
+            custom_objects={
+                type(x).__name__: type(x) for x in all_layers(model)
+            },
+            safe_mode=False,  # the configuration was made the line before
+        )
+        if not copy.built:
+            copy.build(model.input_shape)
+        copy.set_weights(model.get_weights())
+    except (ValueError, TypeError, NotImplementedError, AttributeError) as e:
+        raise ConfigError(
+            f"{model.name} cannot be copied ({first_lines(e)}). Give its "
+            "layers a get_config, and use layers of your own in place of "
+            "Lambda. Predictions do not need a copy."
+        ) from e
+    for variable, value in zip(copy.trainable_variables, theta, strict=True):
+        variable.assign(value)
+    if statistics_of is not None:
+        _take_statistics(copy, statistics_of)
+    for layer in all_layers(copy):
+        layer.__class__ = _PLAIN_LAYERS.get(type(layer), type(layer))
+    return copy
+
+
+def first_lines(error: Exception) -> str:
+    """The start of what Keras or TensorFlow said, in one line."""
+    plain = re.sub(r"\x1b\[\d*m", "", str(error))
+    lines = [line.strip() for line in plain.splitlines() if line.strip()]
+    return " ".join(lines[:2])[:300]
+
+
+def _take_statistics(model: keras.Model, inputs) -> None:
+    layers = [
+        x
+        for x in all_layers(model)
+        if isinstance(x, keras.layers.BatchNormalization)
+    ]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    model(inputs, training=True)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+
+
+def _is_random(layer: keras.layers.Layer) -> bool:
+    if getattr(layer, "seed_generator", None) is None:
+        return False
+    rates = [
+        getattr(layer, name)
+        for name in ("rate", "dropout", "recurrent_dropout")
+        if isinstance(getattr(layer, name, None), int | float)
+    ]
+    return not rates or any(rates)
+
+
+def named(flags: Sequence[bool], model: keras.Model) -> str:
+    """Paths of the trainable variables that are flagged."""
+    pairs = zip(flags, model.trainable_variables, strict=True)
+    return ", ".join(v.path for flag, v in pairs if flag)

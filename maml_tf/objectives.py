@@ -1,0 +1,326 @@
+"""Losses and metrics as a user names them, and whether they fit a network."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from maml_tf.errors import ConfigError, DataError
+from maml_tf.losses import MetricFn, hit_rate, predict
+from maml_tf.maml import Params, Task
+
+# What the targets of a loss are: integer labels; one-hot or probabilities;
+# 0 or 1; or anything that outputs are compared with element by element.
+SPARSE, CATEGORICAL, BINARY, ELEMENTWISE = (
+    "sparse",
+    "categorical",
+    "binary",
+    "elementwise",
+)
+
+_CROSS_ENTROPIES = {
+    f"{kind}_crossentropy": loss
+    for kind, loss in (
+        ("sparse_categorical", keras.losses.SparseCategoricalCrossentropy),
+        ("categorical", keras.losses.CategoricalCrossentropy),
+        ("binary", keras.losses.BinaryCrossentropy),
+    )
+}
+_KINDS = {
+    keras.losses.SparseCategoricalCrossentropy: SPARSE,
+    keras.losses.sparse_categorical_crossentropy: SPARSE,
+    keras.losses.CategoricalCrossentropy: CATEGORICAL,
+    keras.losses.categorical_crossentropy: CATEGORICAL,
+    keras.losses.BinaryCrossentropy: BINARY,
+    keras.losses.binary_crossentropy: BINARY,
+} | dict.fromkeys(
+    (
+        keras.losses.MeanSquaredError,
+        keras.losses.mean_squared_error,
+        keras.losses.MeanAbsoluteError,
+        keras.losses.mean_absolute_error,
+        keras.losses.MeanAbsolutePercentageError,
+        keras.losses.mean_absolute_percentage_error,
+        keras.losses.MeanSquaredLogarithmicError,
+        keras.losses.mean_squared_logarithmic_error,
+        keras.losses.Huber,
+        keras.losses.huber,
+        keras.losses.LogCosh,
+        keras.losses.log_cosh,
+        keras.losses.Poisson,
+        keras.losses.poisson,
+    ),
+    ELEMENTWISE,
+)
+_TOLERANCE = 1e-3  # of a sum of probabilities
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """A function of (targets, outputs), and what is known of it.
+
+    Attributes:
+        name: to show.
+        function: gives a scalar or one value for each example.
+        given: what the user gave: a name, a Keras loss, a function.
+        kind: what the targets are (above), or None if it cannot be known.
+        from_logits: whether outputs are logits rather than probabilities;
+            None if it is neither or cannot be known.
+    """
+
+    name: str
+    function: Callable[[Any, Any], tf.Tensor]
+    given: Any
+    kind: str | None = None
+    from_logits: bool | None = None
+
+    def __call__(self, targets, outputs) -> tf.Tensor:
+        if (
+            self.kind in (BINARY, ELEMENTWISE)
+            and len(targets.shape) == len(outputs.shape) - 1
+        ):
+            targets = tf.expand_dims(targets, -1)
+        return self.function(targets, outputs)
+
+    def check_targets(self, targets: np.ndarray, num_classes: int) -> None:
+        """Sees that labels are such, and that there are two classes or more.
+
+        Args:
+            targets: of one task or of several, [..., examples, ...].
+            num_classes: the network's outputs of an example.
+
+        Raises:
+            DataError: if they are not.
+        """
+        if self.kind != SPARSE:
+            return
+        if not np.issubdtype(targets.dtype, np.integer):
+            raise DataError(
+                f"{self.name} takes integer labels 0, 1, ...; Received: "
+                f"labels of dtype {targets.dtype}. Give y.astype('int32'), or "
+                "use 'categorical_crossentropy' if they are one-hot."
+            )
+        low, high = targets.min(), targets.max()
+        if low < 0 or high >= num_classes:
+            raise DataError(
+                f"Labels must be 0, ..., {num_classes - 1}, as the network "
+                f"has {num_classes} outputs. Received: labels from {low} to "
+                f"{high}. Number the classes of a task from 0, or give the "
+                f"network {high + 1} outputs."
+            )
+
+    def check_outputs(self, targets: np.ndarray, outputs: np.ndarray) -> None:
+        """Sees that a network's outputs are what is compared with targets.
+
+        Raises:
+            ConfigError: if they are not.
+        """
+        if self.kind is None:
+            return
+        if not hasattr(outputs, "shape"):
+            raise ConfigError(
+                f"The network has several outputs, but {self.name} takes one. "
+                "Give a loss function of (targets, outputs) that adds up."
+            )
+        expected = outputs.shape[:-1] if self.kind == SPARSE else outputs.shape
+        column = self.kind in (BINARY, ELEMENTWISE) and targets.shape + (
+            1,
+        ) == tuple(expected)
+        if targets.shape != expected and not column:
+            raise ConfigError(
+                f"The network's outputs do not fit {self.name}: outputs have "
+                f"shape {outputs.shape}, so targets must have shape "
+                f"{tuple(expected)}. Received: targets of shape "
+                f"{targets.shape}. {self._advice(targets, outputs)}"
+            )
+        if self.from_logits is not None:
+            self._check_logits(outputs)
+
+    def _advice(self, targets: np.ndarray, outputs: np.ndarray) -> str:
+        if self.kind == SPARSE and targets.shape == outputs.shape:
+            return "For one-hot targets use 'categorical_crossentropy'."
+        if self.kind == CATEGORICAL and targets.ndim == outputs.ndim - 1:
+            return "For integer labels use 'sparse_categorical_crossentropy'."
+        if self.kind == CATEGORICAL:
+            return (
+                "Give the last layer as many units as the one-hot targets "
+                "have classes."
+            )
+        return (
+            "Give the network a last layer of the targets' shape, or reshape "
+            "the targets."
+        )
+
+    def _check_logits(self, outputs: np.ndarray) -> None:
+        if not np.isfinite(outputs).all():
+            return
+        between = (outputs >= 0).all() and (outputs <= 1 + _TOLERANCE).all()
+        if self.kind == BINARY:
+            if not self.from_logits and not between:
+                raise self._takes_probabilities("sigmoid")
+            return
+        sums_to_1 = np.abs(outputs.sum(-1) - 1).max() < _TOLERANCE
+        if not self.from_logits and not (between and sums_to_1):
+            raise self._takes_probabilities("softmax")
+        if self.from_logits and between and sums_to_1:
+            raise ConfigError(
+                f"The network's outputs are probabilities, but {self.name} "
+                "takes logits. Take the softmax out of the network, or give a "
+                "Keras loss with from_logits=False."
+            )
+
+    def _takes_probabilities(self, activation: str) -> ConfigError:
+        return ConfigError(
+            f"{self.name} with from_logits=False takes probabilities, but the "
+            "network's outputs are not. Give the loss from_logits=True, or let "
+            f"the network end in a {activation}."
+        )
+
+
+def as_loss(loss: Any, model: keras.Model) -> Objective:
+    """A loss that was given by name, as Keras' loss or as a function.
+
+    A cross-entropy that is given by name takes the outputs as logits, unless
+    the network ends in softmax or sigmoid.
+
+    Raises:
+        ConfigError: if it is none of these.
+    """
+    given, from_logits = loss, None
+    if isinstance(loss, str):
+        if loss in _CROSS_ENTROPIES:
+            from_logits = not _ends_in_probabilities(model)
+            loss = _CROSS_ENTROPIES[loss](from_logits=from_logits)
+        else:
+            loss = _by_name(loss)
+    if isinstance(loss, keras.losses.Loss):
+        from_logits = loss.get_config().get("from_logits")
+    elif not callable(loss):
+        raise ConfigError(
+            "loss must be the name of a Keras loss, a Keras loss, or a "
+            f"function of (targets, outputs). Received: loss={loss!r}"
+        )
+    kind = _KINDS.get(type(loss)) or _KINDS.get(_hashable(loss))
+    if kind in (SPARSE, CATEGORICAL, BINARY) and from_logits is None:
+        from_logits = False  # Keras' functions take probabilities
+    name = given if isinstance(given, str) else _name(loss)
+    return Objective(name, loss, given, kind, from_logits)
+
+
+def as_metric(metric: Any, loss: Objective) -> Objective:
+    """A metric that was given by name or as a function.
+
+    Args:
+        metric: "accuracy", the name of a Keras loss such as "mae", or a
+            function of (targets, outputs).
+        loss: what accuracy means depends on it.
+
+    Raises:
+        ConfigError: if it is none of these.
+    """
+    if metric == "accuracy":
+        if loss.kind == ELEMENTWISE:
+            raise ConfigError(
+                "accuracy is a metric of classification, but the loss is "
+                f"{loss.name}. Take another metric, such as 'mae'."
+            )
+        return Objective("accuracy", _accuracy(loss), metric)
+    if isinstance(metric, keras.metrics.Metric):
+        raise ConfigError(
+            f"A metric is a name, such as 'accuracy' or 'mae', or a function "
+            f"of (targets, outputs); {type(metric).__name__} objects keep a "
+            "state, and tasks are measured many at once."
+        )
+    if isinstance(metric, str):
+        function = _by_name(metric)
+        kind = _KINDS.get(_hashable(function))
+        return Objective(metric, function, metric, kind)
+    if not callable(metric):
+        raise ConfigError(
+            "A metric must be a name or a function of (targets, outputs). "
+            f"Received: {metric!r}"
+        )
+    return Objective(_name(metric), metric, metric)
+
+
+def on_query_set(
+    model: keras.Model, objective: Objective, by_support: bool
+) -> MetricFn:
+    """An objective on a task's query set, without what layers add.
+
+    Args:
+        model: the network.
+        objective: what to measure.
+        by_support: normalize batches by the support set's statistics.
+    """
+
+    def measure(theta: Params, task: Task) -> tf.Tensor:
+        reference = task.support.inputs if by_support else None
+        outputs = predict(model, theta, task.query.inputs, reference=reference)
+        return tf.reduce_mean(objective(task.query.targets, outputs))
+
+    return measure
+
+
+def names_of(objectives: Sequence[Objective]) -> list[str]:
+    """Names of the loss and the metrics, all different.
+
+    Raises:
+        ConfigError: if two are the same.
+    """
+    names = ["loss", *(o.name for o in objectives[1:])]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"Metrics need names that differ. Received: {names}")
+    return names
+
+
+def _accuracy(loss: Objective) -> Callable:
+    def accuracy(targets, outputs) -> tf.Tensor:
+        if loss.kind == BINARY:
+            threshold = 0.0 if loss.from_logits else 0.5
+            targets = tf.reshape(targets, tf.shape(outputs))
+            hits = (outputs > threshold) == (tf.cast(targets, tf.float32) > 0.5)
+            return tf.reduce_mean(tf.cast(hits, outputs.dtype))
+        if len(targets.shape) == len(outputs.shape):  # one-hot
+            targets = tf.argmax(targets, -1)
+        return hit_rate(targets, outputs)
+
+    return accuracy
+
+
+def _by_name(name: str) -> Any:
+    try:
+        return keras.losses.get(name)
+    except ValueError as e:
+        raise ConfigError(
+            f"Keras has no loss {name!r}. Names are such as 'mse', 'mae' and "
+            "'sparse_categorical_crossentropy'; or give a function of "
+            "(targets, outputs)."
+        ) from e
+
+
+def _ends_in_probabilities(model: keras.Model) -> bool:
+    """Whether softmax or sigmoid makes the outputs, as far as can be seen."""
+    outputs = getattr(model, "outputs", None)
+    if not outputs:
+        return False
+    layer = outputs[0]._keras_history.operation
+    if isinstance(layer, keras.Model):
+        return _ends_in_probabilities(layer)
+    return isinstance(layer, keras.layers.Softmax) or getattr(
+        layer, "activation", None
+    ) in (keras.activations.softmax, keras.activations.sigmoid)
+
+
+def _hashable(loss: Any) -> Any:
+    return loss if hasattr(loss, "__name__") else None
+
+
+def _name(function: Callable) -> str:
+    name = getattr(function, "__name__", None) or getattr(
+        function, "name", type(function).__name__
+    )
+    return "a function" if name == "<lambda>" else name

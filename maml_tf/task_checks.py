@@ -1,0 +1,170 @@
+"""Whether the examples that a learner is given fit its model and loss."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from maml_tf import batches
+from maml_tf.errors import ConfigError, DataError
+from maml_tf.losses import Batch
+from maml_tf.maml import LossFn, Task
+from maml_tf.model_checks import ignored_by, named, outputs_on
+from maml_tf.objectives import CATEGORICAL, SPARSE, Objective
+from maml_tf.tasks import TaskStream
+
+
+class TaskChecks:
+    """Looks closely at the first examples; later ones must be like them.
+
+    Attributes:
+        spec: a `Batch` of `tf.TensorSpec`s, of any number of examples; None
+            before the first.
+        num_outputs: the last axis of the model's outputs; None before.
+    """
+
+    def __init__(self, model: keras.Model, loss: LossFn, objective: Objective):
+        """
+        Args:
+            model: the network.
+            loss: as a function of (theta, batch).
+            objective: the same as a function of (targets, outputs).
+        """
+        self._model = model
+        self._loss = loss
+        self._objective = objective
+        self._dtype = keras.backend.standardize_dtype(
+            model.trainable_variables[0].dtype
+        )
+        self.spec: Batch | None = None
+        self.num_outputs: int | None = None
+
+    def support(self, inputs: Any, targets: Any) -> Batch:
+        """A support set as arrays.
+
+        Raises:
+            ConfigError, DataError: if it does not fit.
+        """
+        batch = batches.as_batch(inputs, targets, self._dtype)
+        batches.check_sizes(batch)
+        batches.check_finite(batch, "the support set")
+        self._check_first(batch)
+        self._check_specs(batch, leading=1)
+        self._check_labels(batch.targets, "The support set")
+        return batch
+
+    def stacked(self, tasks: Any, first: int) -> Task:
+        """What a stream gives as arrays.
+
+        Args:
+            tasks: stacked support and query sets.
+            first: number of the first task, for messages.
+
+        Raises:
+            ConfigError, DataError: if they do not fit.
+        """
+        task = batches.as_task(tasks, self._dtype)
+        for batch in task:
+            batches.check_sizes(batch, leading=2)
+        if self.spec is None:
+            one = tf.nest.map_structure(lambda x: x[0], task)
+            batches.check_finite(one.support, f"task {first}")
+            self._check_first(one.support)
+        for batch in task:
+            self._check_specs(batch, leading=2)
+        self._check_labels(
+            task.support.targets,
+            f"A task's support set (task {first} or one after it)",
+        )
+        if self._objective.kind is not None:
+            self._objective.check_targets(task.query.targets, self.num_outputs)
+        return task
+
+    def _check_first(self, batch: Batch) -> None:
+        if self.spec is not None:
+            return
+        theta = self._model.trainable_variables
+        outputs = outputs_on(self._model, theta, batch)
+        self._objective.check_outputs(batch.targets, outputs)
+        if self._objective.kind is not None:
+            self.num_outputs = outputs.shape[-1]
+            self._objective.check_targets(batch.targets, self.num_outputs)
+        ignored = ignored_by(self._loss, theta, batch)
+        if all(ignored):
+            raise ConfigError(
+                "The loss does not depend on any of the network's weights. Let "
+                "it be a differentiable function of the outputs."
+            )
+        if any(ignored):
+            logging.warning(
+                "The loss ignores some variables, whose gradient counts as "
+                "zero: %s",
+                named(ignored, self._model),
+            )
+        self.spec = batches.spec_of(batch)
+
+    def _check_specs(self, batch: Batch, leading: int) -> None:
+        found = batches.spec_of(batch, leading)
+        batches.check_spec(found.inputs, self.spec.inputs, "inputs")
+        batches.check_spec(found.targets, self.spec.targets, "targets")
+
+    def _check_labels(self, targets: np.ndarray, what: str) -> None:
+        """Labels within range, and of two classes or more in each task."""
+        kind = self._objective.kind
+        if kind not in (SPARSE, CATEGORICAL):
+            return
+        self._objective.check_targets(targets, self.num_outputs)
+        labels = targets.argmax(-1) if kind == CATEGORICAL else targets
+        rank = len(self.spec.targets.shape) - (kind == CATEGORICAL)
+        axes = tuple(range(labels.ndim - rank, labels.ndim))
+        if (labels.min(axes) == labels.max(axes)).any():
+            raise DataError(
+                f"{what} has examples of one class only; there is nothing to "
+                "tell it from. Give examples of at least two classes."
+            )
+
+
+class CheckedTasks:
+    """A `TaskStream` whose tasks are checked before they are used."""
+
+    def __init__(
+        self, tasks: TaskStream, checks: TaskChecks, finite: bool = False
+    ):
+        """
+        Args:
+            tasks: what a user gave.
+            checks: of their examples.
+            finite: see that all values are finite, not only the first task's.
+
+        Raises:
+            ConfigError: if it is no stream of tasks.
+        """
+        if not callable(getattr(tasks, "tasks", None)):
+            raise ConfigError(
+                "tasks must be a stream of tasks, such as tasks_from_folder "
+                f"and its like give. Received: {type(tasks).__name__}"
+            )
+        self._tasks = tasks
+        self._checks = checks
+        self._finite = finite
+        self._last: Task | None = None
+
+    def tasks(self, first: int, count: int) -> Task:
+        """Tasks first, ..., first + count - 1, checked."""
+        self._last = self._checks.stacked(
+            self._tasks.tasks(first, count), first
+        )
+        if self._finite:
+            self.check_finite()
+        return self._last
+
+    def check_finite(self) -> None:
+        """Sees that the tasks that were asked for last hold finite values.
+
+        Raises:
+            DataError: if one is not.
+        """
+        for name, batch in zip(Task._fields, self._last, strict=True):
+            batches.check_finite(batch, f"a {name} set")
