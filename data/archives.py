@@ -5,6 +5,7 @@ import stat
 import zipfile
 
 from maml_tf.errors import DataError
+from maml_tf.image_files import is_clutter
 
 MAX_ARCHIVE_BYTES = 64 << 20
 MAX_MEMBERS = 50_000
@@ -134,9 +135,3 @@ def read_small(path: pathlib.Path) -> bytes:
     """The content of a file outside of archives, cut off at their limit."""
     with open(path, "rb") as file:
         return file.read(MAX_MEMBER_BYTES)
-
-
-def is_clutter(name: str) -> bool:
-    """Whether a path is one of those that desktops leave behind."""
-    parts = name.split("/")
-    return "__MACOSX" in parts or parts[-1].startswith(".")

@@ -1,42 +1,10 @@
 """Which classes are for training, validation and test."""
 
-import hashlib
 import pathlib
-from collections.abc import Iterable
 
 from maml_tf.tasks import SPLITS
 
 DIRECTORY = pathlib.Path(__file__).resolve().parent / "splits"
-
-_SEED = 1
-
-
-def split_names(
-    names: Iterable[str], counts: dict[str, int]
-) -> dict[str, list[str]]:
-    """Splits names at random, yet the same everywhere and for ever.
-
-    The names are ordered by the SHA-256 of "1:<name>"; the first split takes
-    the first of them, and so on. Nothing depends on the order of a directory
-    listing, nor on the random generator of some library's version.
-
-    Args:
-        names: all of them; there are as many as the counts' sum.
-        counts: how many each split takes.
-
-    Returns:
-        For each split its names, sorted.
-    """
-    order = sorted(
-        names,
-        key=lambda name: hashlib.sha256(f"{_SEED}:{name}".encode()).digest(),
-    )
-    if len(order) != sum(counts.values()):
-        raise ValueError(f"{len(order)} names cannot be split as {counts}")
-    splits = {}
-    for split, count in counts.items():
-        splits[split], order = sorted(order[:count]), order[count:]
-    return splits
 
 
 def write_splits(directory: pathlib.Path, splits: dict[str, list[str]]) -> None:

@@ -15,7 +15,8 @@ from absl import flags
 from rich.console import Console
 
 from data import class_folders, importing
-from data.class_splits import split_names
+from maml_tf import image_files
+from maml_tf.class_splits import standard_splits
 from maml_tf.errors import DataError
 
 FLAGS = flags.FLAGS
@@ -77,10 +78,14 @@ def import_image_folder(
         raise DataError(
             f"--name={name} is the name of another data set; choose another."
         )
-    splits = class_folders.find_split_folders(source)
+    splits = image_files.find_split_folders(source)
     how = "by the folders of the source"
     if not splits:
-        splits = _split(source, class_folders.find_classes(source))
+        classes = image_files.find_classes(source)
+        splits = {
+            split: {name: classes[name] for name in names}
+            for split, names in standard_splits(classes, str(source)).items()
+        }
         how = "at random, 64/16/20 % of the classes"
     class_folders.pack(
         splits,
@@ -90,28 +95,6 @@ def import_image_folder(
         size=size,
         console=console,
     )
-
-
-def _split(
-    source: pathlib.Path, classes: class_folders.Classes
-) -> dict[str, class_folders.Classes]:
-    """64/16/20 % of the classes, at least one for each split."""
-    num = len(classes)
-    if num < 3:
-        raise DataError(
-            f"{source} holds {num} classes; at least 3 are needed to split "
-            "them. Or make folders train, val and test yourself."
-        )
-    validation, test = max(1, num * 16 // 100), max(1, num * 20 // 100)
-    counts = {
-        "train": num - validation - test,
-        "validation": validation,
-        "test": test,
-    }
-    return {
-        split: {name: classes[name] for name in names}
-        for split, names in split_names(classes, counts).items()
-    }
 
 
 if __name__ == "__main__":

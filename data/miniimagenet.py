@@ -16,6 +16,7 @@ from absl import flags
 from rich.console import Console
 
 from data import class_folders, importing
+from maml_tf import image_files
 from maml_tf.errors import DataError
 
 FLAGS = flags.FLAGS
@@ -83,7 +84,7 @@ def import_miniimagenet(
     """
     splits = {}
     if csv_dir is None:
-        splits = class_folders.find_split_folders(source)
+        splits = image_files.find_split_folders(source)
     if not splits:
         splits = _read_lists(_find_lists(source, csv_dir), _images(source))
     _check_counts(splits, num_classes, num_images)
@@ -123,7 +124,7 @@ def _find_lists(
 
 def _read_lists(
     directory: pathlib.Path, images: pathlib.Path
-) -> dict[str, class_folders.Classes]:
+) -> dict[str, image_files.Classes]:
     splits = {
         split: _read_list(directory / name, images)
         for split, name in LISTS.items()
@@ -140,9 +141,7 @@ def _read_lists(
     return splits
 
 
-def _read_list(
-    path: pathlib.Path, images: pathlib.Path
-) -> class_folders.Classes:
+def _read_list(path: pathlib.Path, images: pathlib.Path) -> image_files.Classes:
     """The classes of a list, with the paths that their images should have."""
     classes = {}
     try:
@@ -171,7 +170,7 @@ def _is_plain(name: str) -> bool:
 
 
 def _check_counts(
-    splits: dict[str, class_folders.Classes],
+    splits: dict[str, image_files.Classes],
     num_classes: dict[str, int],
     num_images: int,
 ) -> None:

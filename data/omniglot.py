@@ -18,9 +18,10 @@ from PIL import Image
 from rich.console import Console
 
 from data import class_splits, importing
-from data.archives import SmallFilesArchive, is_clutter, read_small
+from data.archives import SmallFilesArchive, read_small
 from data.download import Download, download
 from data.packing import packing, verify
+from maml_tf import image_files
 from maml_tf.errors import DataError
 from maml_tf.packed_images import PackedImages
 from maml_tf.progress import TrainingProgress
@@ -133,7 +134,7 @@ def import_omniglot(
             written then.
     """
     names = sorted(name for split in splits.values() for name in split)
-    with _drawings(source) as drawings, importing.refusing_bombs():
+    with _drawings(source) as drawings, image_files.refusing_bombs():
         _check_complete(source, drawings, names)
         progress = TrainingProgress(
             console, "drawings", 0, len(names) * DRAWINGS
@@ -239,7 +240,9 @@ def _listed(folder: pathlib.Path) -> list[pathlib.Path]:
             f"{folder} is not a folder; expected are folders of alphabets, in "
             "them folders of characters, in them drawings."
         )
-    return sorted(p for p in folder.iterdir() if not is_clutter(p.name))
+    return sorted(
+        p for p in folder.iterdir() if not image_files.is_clutter(p.name)
+    )
 
 
 def _add(
@@ -284,13 +287,13 @@ def _check_complete(
 
 
 def _decode(content: bytes) -> Image.Image:
-    drawing = importing.open_image(content, formats=("PNG",))
+    drawing = image_files.open_image(content, formats=("PNG",))
     if drawing.size != DRAWN_SIZE or drawing.mode != "1":
         raise DataError(
             f"it is {drawing.size[0]}x{drawing.size[1]} of mode "
             f"{drawing.mode}; expected is 105x105 of mode 1 (black and white)"
         )
-    importing.decode(drawing)
+    image_files.decode(drawing)
     return drawing
 
 

@@ -219,7 +219,7 @@ class TestImages:
         with pytest.raises(DataError) as error:
             pack(source, tmp_path / "out")
         lines = str(error.value).splitlines()
-        assert lines[0].startswith("12 of 19 files cannot be used, so nothing")
+        assert lines[0].startswith("12 of 19 files cannot be used, so none")
         assert "empty0.jpg: it is not a JPEG or PNG image" in lines[1]
         assert "cut.png: it cannot be decoded" in lines[9]
         assert "huge.png: it has too many pixels" in lines[10]

@@ -142,7 +142,7 @@ class TestVerification:
         with pytest.raises(DataError) as error:
             pack(source, tmp_path / "out")
         assert str(error.value).splitlines() == [
-            "2 of 12 files cannot be used, so nothing was packed:",
+            "2 of 12 files cannot be used, so none was taken:",
             f"  {source}/n01_0.jpg: it is missing",
             f"  {source}/n04_2.jpg: it is missing",
         ]

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from data import archives, class_splits, omniglot
 from data.download import Download, download
+from maml_tf.class_splits import split_names
 from maml_tf.errors import DataError
 from maml_tf.packed_images import PackedImages
 
@@ -365,17 +366,17 @@ class TestSplits:
         names = {name for split in splits.values() for name in split}
         assert len(names) == 1623
         assert len({name.split("/")[0] for name in names}) == 50
-        made = class_splits.split_names(names, omniglot.SPLIT_COUNTS)
+        made = split_names(names, omniglot.SPLIT_COUNTS)
         assert made == splits
 
     def test_splits_depend_on_names_not_on_their_order(self):
         counts = {"train": 3, "test": 2}
-        split = class_splits.split_names("abcde", counts)
-        assert split == class_splits.split_names(reversed("abcde"), counts)
+        split = split_names("abcde", counts)
+        assert split == split_names(reversed("abcde"), counts)
         assert sorted(split["train"] + split["test"]) == list("abcde")
         assert split["test"] == ["b", "c"]  # for ever
         with pytest.raises(ValueError, match="4 names cannot be split"):
-            class_splits.split_names("abcd", counts)
+            split_names("abcd", counts)
 
     def test_written_splits_are_read(self, tmp_path):
         class_splits.write_splits(tmp_path / "new", SPLITS)

@@ -1,0 +1,61 @@
+"""Which classes are for training, validation and test."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+from maml_tf.errors import DataError
+
+_SEED = 1
+
+
+def split_names(
+    names: Iterable[str], counts: dict[str, int]
+) -> dict[str, list[str]]:
+    """Splits names at random, yet the same everywhere and for ever.
+
+    The names are ordered by the SHA-256 of "1:<name>"; the first split takes
+    the first of them, and so on. Nothing depends on the order of a directory
+    listing, nor on the random generator of some library's version.
+
+    Args:
+        names: all of them; there are as many as the counts' sum.
+        counts: how many each split takes.
+
+    Returns:
+        For each split its names, sorted.
+    """
+    order = sorted(
+        names,
+        key=lambda name: hashlib.sha256(f"{_SEED}:{name}".encode()).digest(),
+    )
+    if len(order) != sum(counts.values()):
+        raise ValueError(f"{len(order)} names cannot be split as {counts}")
+    splits = {}
+    for split, count in counts.items():
+        splits[split], order = sorted(order[:count]), order[count:]
+    return splits
+
+
+def standard_splits(names: Sequence[str], of: str) -> dict[str, list[str]]:
+    """Splits names as `split_names`: 64, 16 and 20 %, at least one each.
+
+    Args:
+        names: all of them.
+        of: whose they are, for messages.
+
+    Raises:
+        DataError: if there are fewer than three.
+    """
+    num = len(names)
+    if num < 3:
+        raise DataError(
+            f"{of} holds {num} classes; at least 3 are needed to split "
+            "them. Or make folders train, val and test yourself."
+        )
+    validation, test = max(1, num * 16 // 100), max(1, num * 20 // 100)
+    counts = {
+        "train": num - validation - test,
+        "validation": validation,
+        "test": test,
+    }
+    return split_names(names, counts)
