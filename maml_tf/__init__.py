@@ -3,7 +3,9 @@
 from maml_tf.runtime import quiet_startup
 
 with quiet_startup():
+    from maml_tf.adapted_model import AdaptedModel
     from maml_tf.gradient_check import MetaGradientCheck, check_meta_gradient
+    from maml_tf.learner import Learner
     from maml_tf.losses import (
         Batch,
         cross_entropy,
@@ -19,6 +21,7 @@ with quiet_startup():
         inner_update,
         joint_gradient,
         meta_gradient,
+        meta_sgd_gradient,
         task_meta_gradient,
     )
     from maml_tf.meta_step import MetaStep
@@ -30,18 +33,31 @@ with quiet_startup():
         use_exact_normalization,
         which_adapt,
     )
+    from maml_tf.runtime import start_tensorflow
+    from maml_tf.scores import History, Scores
+    from maml_tf.task_sources import (
+        tasks_from_arrays,
+        tasks_from_dataset,
+        tasks_from_folder,
+        tasks_from_function,
+        tasks_from_series,
+    )
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdaptedModel",
     "Adaptation",
     "Batch",
     "BatchNormalization",
     "GroupNormalization",
+    "History",
     "LayerNormalization",
+    "Learner",
     "MetaGradient",
     "MetaGradientCheck",
     "MetaStep",
+    "Scores",
     "Task",
     "adapt",
     "which_adapt",
@@ -53,8 +69,15 @@ __all__ = [
     "joint_gradient",
     "mean_squared_error",
     "meta_gradient",
+    "meta_sgd_gradient",
     "predict",
+    "start_tensorflow",
     "supervised",
     "task_meta_gradient",
+    "tasks_from_arrays",
+    "tasks_from_dataset",
+    "tasks_from_folder",
+    "tasks_from_function",
+    "tasks_from_series",
     "use_exact_normalization",
 ]

@@ -77,7 +77,7 @@ class Episodes:
             one after another; targets one-hot float32 [count, N*K, N].
         """
         chosen, turns = self._classes(first, count)
-        images = self._images(first, chosen)
+        images = self.classes.images[self._numbers(first, chosen)]
         if self.rotations:
             for turn in (1, 2, 3):
                 turned = turns == turn
@@ -87,6 +87,15 @@ class Episodes:
             support=self._batch(images[:, :, :k]),
             query=self._batch(images[:, :, k:]),
         )
+
+    def numbers(self, first: int, count: int) -> np.ndarray:
+        """Which images are in tasks first, ..., first + count - 1.
+
+        Returns:
+            int64 [count, N, K + Q], places in the array of images.
+        """
+        chosen, _ = self._classes(first, count)
+        return self._numbers(first, chosen)
 
     def class_names(self, index: int) -> list[str]:
         """Names of the classes of task `index`, in the order of its labels."""
@@ -102,8 +111,8 @@ class Episodes:
         chosen = _without_replacement(u[:, :n], len(self.classes.names))
         return chosen, np.floor(4 * u[:, n:]).astype(np.int64)
 
-    def _images(self, first: int, chosen: np.ndarray) -> np.ndarray:
-        """uint8 [count, N, K + Q, height, width, channels]."""
+    def _numbers(self, first: int, chosen: np.ndarray) -> np.ndarray:
+        """As `numbers`, for the classes of the tasks, [count, N]."""
         per_class = self._images_per_class
         u = uniforms(
             self.seed,
@@ -113,9 +122,7 @@ class Episodes:
             self.num_ways * per_class,
         ).reshape(*chosen.shape, per_class)
         numbers = _without_replacement(u, self.classes.counts[chosen])
-        return self.classes.images[
-            self.classes.firsts[chosen][..., None] + numbers
-        ]
+        return self.classes.firsts[chosen][..., None] + numbers
 
     def _batch(self, images: np.ndarray) -> Batch:
         count, n, per_class = images.shape[:3]

@@ -150,12 +150,21 @@ class CheckedTasks:
         self._checks = checks
         self._finite = finite
         self._last: Task | None = None
+        self._shapes: Any = None
 
     def tasks(self, first: int, count: int) -> Task:
         """Tasks first, ..., first + count - 1, checked."""
         self._last = self._checks.stacked(
             self._tasks.tasks(first, count), first
         )
+        shapes = [x.shape[1:] for x in tf.nest.flatten(self._last)]
+        self._shapes = self._shapes or shapes
+        if shapes != self._shapes:
+            raise DataError(
+                "Tasks of one stream must all be of the same sizes: before, "
+                f"shapes were {self._shapes}; of tasks {first}, ... they are "
+                f"{shapes}. Draw as many examples of each task."
+            )
         if self._finite:
             self.check_finite()
         return self._last

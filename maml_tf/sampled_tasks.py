@@ -1,0 +1,180 @@
+"""Tasks drawn from groups of examples: classes, or series to regress."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from maml_tf.class_splits import standard_splits
+from maml_tf.episodes import Episodes
+from maml_tf.errors import ConfigError, DataError
+from maml_tf.losses import Batch
+from maml_tf.maml import Task
+from maml_tf.packed_images import ImageClasses
+from maml_tf.tasks import SPLITS
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SampledTasks:
+    """A `TaskStream` of tasks drawn from examples that are in groups.
+
+    Task i is a function of (seed, split, i). It is N distinct groups, and K
+    support and Q query examples of each, all distinct.
+
+    Attributes:
+        inputs: an array [examples, ...] or a structure of them.
+        targets: an array [examples, ...]; None labels the examples of a
+            task's groups 0, ..., N - 1.
+        groups: names of the groups, and which examples they have.
+        num_ways: N.
+        num_shots: K.
+        num_queries: Q.
+        seed: 0 <= seed < 2**64.
+        split: which of `SPLITS` the groups are.
+        scale: factor of the inputs.
+    """
+
+    inputs: Any
+    targets: np.ndarray | None
+    groups: ImageClasses
+    num_ways: int
+    num_shots: int
+    num_queries: int
+    seed: int = 0
+    split: str = "train"
+    scale: float | None = None
+
+    def __post_init__(self):
+        for name, least in (
+            ("num_ways", 1 if self.targets is not None else 2),
+            ("num_shots", 1),
+            ("num_queries", 1),
+        ):
+            value = getattr(self, name)
+            if not (isinstance(value, int) and value >= least):
+                raise ConfigError(
+                    f"{name} must be a whole number, at least {least}. "
+                    f"Received: {name}={value!r}"
+                )
+        what = "classes" if self.targets is None else "series"
+        names, counts = self.groups.names, self.groups.counts
+        if len(names) < self.num_ways:
+            raise DataError(
+                f"A task needs {self.num_ways} {what}, but there are "
+                f"{len(names)} to draw from. Lower num_ways, or bring more "
+                f"{what}."
+            )
+        needed = self.num_shots + self.num_queries
+        fewest = int(np.argmin(counts))
+        if counts[fewest] < needed:
+            raise DataError(
+                f"A task needs {needed} examples of each of its {what} "
+                f"(num_shots={self.num_shots}, num_queries="
+                f"{self.num_queries}), but {names[fewest]} has "
+                f"{counts[fewest]}. Lower num_shots or num_queries, or leave "
+                "it out."
+            )
+
+    def tasks(self, first: int, count: int) -> Task:
+        """Tasks first, ..., first + count - 1.
+
+        Returns:
+            A `Task` of `Batch`es [count, N*K, ...] and [count, N*Q, ...], the
+            examples of a group one after another.
+        """
+        numbers = self._episodes.numbers(first, count)
+        k = self.num_shots
+        return Task(
+            self._batch(numbers[..., :k]), self._batch(numbers[..., k:])
+        )
+
+    def class_names(self, index: int) -> list[str]:
+        """Names of the groups of task `index`, in the order of its labels."""
+        return self._episodes.class_names(index)
+
+    @property
+    def _episodes(self) -> Episodes:
+        return Episodes(
+            self.groups,
+            self.num_ways,
+            self.num_shots,
+            self.num_queries,
+            self.seed,
+            self.split,
+        )
+
+    def _batch(self, numbers: np.ndarray) -> Batch:
+        count, n, each = numbers.shape
+        flat = numbers.reshape(count, n * each)
+        inputs = tf.nest.map_structure(lambda x: x[flat], self.inputs)
+        if self.scale is not None:
+            inputs = inputs.astype(np.float32) * np.float32(self.scale)
+        if self.targets is not None:
+            return Batch(inputs, self.targets[flat])
+        labels = np.repeat(np.arange(n, dtype=np.int32), each)
+        return Batch(inputs, np.broadcast_to(labels, flat.shape))
+
+
+def in_groups(keys: np.ndarray) -> tuple[np.ndarray, ImageClasses]:
+    """Sorts examples by the group that each belongs to.
+
+    Args:
+        keys: of each example, integers or strings [examples].
+
+    Returns:
+        The order that brings examples of a group together, and the groups.
+    """
+    names, inverse, counts = np.unique(
+        keys, return_inverse=True, return_counts=True
+    )
+    order = np.argsort(inverse, kind="stable")
+    groups = ImageClasses(
+        order,
+        tuple(str(name) for name in names),
+        np.cumsum(counts) - counts,
+        counts,
+    )
+    return order, groups
+
+
+def names_of_split(
+    names: Sequence[str], split: str | None, what: str
+) -> list[str]:
+    """The names of one of three disjoint parts, the same every time.
+
+    64 % are for training, 16 % for validation, 20 % for testing; of each at
+    least one. None takes all.
+
+    Args:
+        names: of all groups.
+        split: one of `SPLITS`, or None.
+        what: the groups in words.
+
+    Raises:
+        ConfigError: if there is no such split.
+        DataError: if there are too few groups.
+    """
+    check_split(split)
+    if split is None:
+        return list(names)
+    num = len(names)
+    if num < len(SPLITS):
+        raise DataError(
+            f"There are {num} {what}; at least {len(SPLITS)} are needed to "
+            "split them. Bring more, or use split=None."
+        )
+    return standard_splits(names, what)[split]
+
+
+def check_split(split: str | None) -> None:
+    """Sees that a split is one.
+
+    Raises:
+        ConfigError: if not.
+    """
+    if split is not None and split not in SPLITS:
+        raise ConfigError(
+            f"split must be one of {SPLITS} or None. Received: split={split!r}"
+        )

@@ -1,0 +1,282 @@
+"""Tasks from what people have, one line each.
+
+All are `TaskStream`s: `tasks(first, count)` gives tasks by their number. With
+`split` the classes (series, seeds) are divided into three parts that share
+none: "train", "validation" and "test".
+"""
+
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from maml_tf import image_files, sampled_tasks
+from maml_tf.batches import check_finite
+from maml_tf.errors import ConfigError, DataError
+from maml_tf.losses import Batch
+from maml_tf.packed_images import ImageClasses
+from maml_tf.sampled_tasks import SampledTasks, in_groups, names_of_split
+from maml_tf.series import concatenate, read_csv
+from maml_tf.task_streams import DatasetTasks, FunctionTasks
+from maml_tf.tasks import TaskStream
+
+_GREY = (0.299, 0.587, 0.114)  # of red, green, blue: ITU-R BT.601
+
+
+def tasks_from_folder(
+    path: str | os.PathLike,
+    num_ways: int = 5,
+    num_shots: int = 1,
+    num_queries: int | None = None,
+    *,
+    size: int = 84,
+    channels: int = 3,
+    split: str | None = None,
+    seed: int = 0,
+) -> TaskStream:
+    """N-way K-shot tasks of images in a folder for each class.
+
+    The images are read at once, into memory. They may also lie in folders
+    train, val and test, with a folder for each class in them; `split` then
+    chooses one of these.
+
+    Args:
+        path: holds the folders; images are JPEG or PNG.
+        num_ways: N, classes of a task.
+        num_shots: K, support images of a class.
+        num_queries: Q, query images of a class; None: as many as K.
+        size: height and width that images are resized to.
+        channels: 3, or 1 for shades of grey.
+        split: a part of the classes; None takes all.
+        seed: of the draws.
+
+    Returns:
+        Tasks with inputs float32 [N*K, size, size, channels] in [0, 1] and
+        targets int32 [N*K], labels 0, ..., N - 1 (N*Q in the query set).
+
+    Raises:
+        DataError: if there are no such images, or too few.
+        ConfigError: if an argument makes no sense.
+    """
+    if channels not in (1, 3):
+        raise ConfigError(f"channels must be 1 or 3. Received: {channels}")
+    sampled_tasks.check_split(split)
+    classes = _classes_in(pathlib.Path(path), split)
+    images = read_folder(classes, size, channels)
+    counts = np.array([len(files) for files in classes.values()])
+    groups = ImageClasses(
+        images, tuple(classes), np.cumsum(counts) - counts, counts
+    )
+    return SampledTasks(
+        images,
+        None,
+        groups,
+        num_ways,
+        num_shots,
+        num_shots if num_queries is None else num_queries,
+        seed,
+        split or "train",
+        scale=1 / 255,
+    )
+
+
+def read_folder(
+    classes: image_files.Classes, size: int, channels: int
+) -> np.ndarray:
+    """All images, class after class: uint8 [images, size, size, channels].
+
+    Raises:
+        DataError: if files cannot be read; all are named.
+    """
+    files = [file for files in classes.values() for file in files]
+    images, refused = [], []
+    with image_files.refusing_bombs():
+        for image in image_files.read_images(files, size):
+            if isinstance(image, image_files.UnusableFile):
+                refused.append(image)
+            else:
+                images.append(image)
+    if refused:
+        raise image_files.unusable(refused, len(files))
+    stacked = np.stack(images)
+    if channels == 1:
+        grey = (stacked @ np.array(_GREY, np.float32)).round()
+        stacked = grey.astype(np.uint8)[..., None]
+    return stacked
+
+
+def tasks_from_arrays(
+    x: Any,
+    y: Any,
+    num_ways: int,
+    num_shots: int,
+    num_queries: int | None = None,
+    *,
+    split: str | None = None,
+    seed: int = 0,
+) -> TaskStream:
+    """N-way K-shot tasks of labelled examples.
+
+    Args:
+        x: an array [examples, ...], or a structure of them for a model with
+            several inputs.
+        y: the class of each example, integers or strings [examples].
+        num_ways, num_shots, num_queries, split, seed: as for
+            `tasks_from_folder`.
+
+    Returns:
+        Tasks whose targets are labels 0, ..., N - 1 of the task, int32.
+
+    Raises:
+        DataError: if labels are not such, or examples too few.
+        ConfigError: if an argument makes no sense.
+    """
+    y = np.asarray(y)
+    if y.ndim != 1 or y.dtype.kind not in "iuSU":
+        raise DataError(
+            "y must hold a class for each example, integers or strings "
+            f"[examples]. Received: dtype {y.dtype}, shape {y.shape}. For "
+            "one-hot labels give y.argmax(axis=1)."
+        )
+    inputs = tf.nest.map_structure(np.asarray, x)
+    for array in tf.nest.flatten(inputs):
+        if array.ndim == 0 or len(array) != len(y):
+            raise DataError(
+                "x and y must have the same number of examples. Received: "
+                f"shapes {array.shape} and {y.shape}"
+            )
+    if len(np.unique(y)) < 2:
+        raise DataError(
+            "y holds one class only; there is nothing to tell it from. Bring "
+            "examples of at least num_ways classes."
+        )
+    check_finite(Batch(inputs, ()), "the examples")
+    order, groups = in_groups(y)
+    return SampledTasks(
+        tf.nest.map_structure(lambda a: a[order], inputs),
+        None,
+        groups.select(names_of_split(groups.names, split, "classes")),
+        num_ways,
+        num_shots,
+        num_shots if num_queries is None else num_queries,
+        seed,
+        split or "train",
+    )
+
+
+def tasks_from_series(
+    source: str | os.PathLike | Sequence[tuple[Any, Any]],
+    num_shots: int,
+    num_queries: int | None = None,
+    *,
+    columns: tuple[str, Sequence[str], Sequence[str]] | None = None,
+    split: str | None = None,
+    seed: int = 0,
+) -> TaskStream:
+    """Regression tasks, each a few points of one of many series.
+
+    Args:
+        source: pairs (x, y) of arrays [points, ...], one for each series; or
+            a CSV file with a header and a row for each point.
+        num_shots: K, points of a support set.
+        num_queries: Q, points of a query set; None: as many as K.
+        columns: of a CSV file: the one that says the series, those of x and
+            those of y. None: the first, all between, and the last.
+        split: a part of the series; None takes all.
+        seed: of the draws.
+
+    Returns:
+        Tasks with inputs and targets [K, ...] and [Q, ...]; from a CSV file
+        float32 [K, columns].
+
+    Raises:
+        DataError: if the file or a series cannot be used.
+        ConfigError: if an argument makes no sense.
+    """
+    if isinstance(source, str | os.PathLike):
+        names, inputs, targets = read_csv(pathlib.Path(source), columns)
+    else:
+        names, inputs, targets = concatenate(source)
+    check_finite(Batch(inputs, targets), "the series")
+    order, groups = in_groups(names)
+    return SampledTasks(
+        inputs[order],
+        targets[order],
+        groups.select(names_of_split(groups.names, split, "series")),
+        1,
+        num_shots,
+        num_shots if num_queries is None else num_queries,
+        seed,
+        split or "train",
+    )
+
+
+def tasks_from_function(
+    function: Callable[[int], Any], *, split: str = "train"
+) -> TaskStream:
+    """Tasks that a function makes.
+
+    Args:
+        function: of a seed, an integer that belongs to the task. Gives
+            (support, query), each (inputs, targets); the same for the same
+            seed, and of the same sizes for all.
+        split: seeds of the three are different.
+
+    Raises:
+        ConfigError: if an argument makes no sense.
+    """
+    if not callable(function):
+        raise ConfigError(
+            "function must be callable: seed -> (support, query). Received: "
+            f"{type(function).__name__}"
+        )
+    if split is None:
+        raise ConfigError(f"split must be one of {sampled_tasks.SPLITS}.")
+    sampled_tasks.check_split(split)
+    return FunctionTasks(function, split)
+
+
+def tasks_from_dataset(dataset: tf.data.Dataset) -> TaskStream:
+    """Tasks that come out of a `tf.data.Dataset`, one after the other.
+
+    At its end it begins again. Unlike the other streams it has no task i by
+    itself: a dataset that shuffles gives others each time it is read.
+
+    Args:
+        dataset: its elements are ((inputs, targets), (inputs, targets)), the
+            support and the query set of a task, all of the same sizes.
+
+    Raises:
+        ConfigError: if it is no dataset.
+    """
+    if not isinstance(dataset, tf.data.Dataset):
+        raise ConfigError(
+            "dataset must be a tf.data.Dataset of (support, query). Received: "
+            f"{type(dataset).__name__}"
+        )
+    return DatasetTasks(dataset)
+
+
+def _classes_in(folder: pathlib.Path, split: str | None) -> image_files.Classes:
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a directory.")
+    splits = image_files.find_split_folders(folder)
+    if splits:
+        image_files.check_disjoint(splits)
+        if split not in splits:
+            raise DataError(
+                f"{folder} has folders of splits; choose one: split="
+                f"{' or '.join(map(repr, splits))}. Received: split={split!r}"
+            )
+        return splits[split]
+    classes = image_files.find_classes(folder)
+    if len(classes) < 2:
+        raise DataError(
+            f"{folder} holds one class only ({next(iter(classes))}); there is "
+            "nothing to tell it from. Make a folder for each class."
+        )
+    names = names_of_split(tuple(classes), split, "classes")
+    return {name: classes[name] for name in names}
