@@ -144,8 +144,16 @@ def _loss_as_json(loss: Objective) -> dict[str, Any]:
     if isinstance(loss.given, str):
         return {"name": loss.given}
     if type(loss.given) in vars(keras.losses).values():
-        return {"keras": keras.saving.serialize_keras_object(loss.given)}
+        saved = keras.saving.serialize_keras_object(loss.given)
+        again = keras.saving.deserialize_keras_object(saved)
+        # Keras leaves some settings out, such as Huber's delta.
+        if _settings_of(again) == _settings_of(loss.given):
+            return {"keras": saved}
     return {"function": loss.name}
+
+
+def _settings_of(loss: keras.losses.Loss) -> dict[str, Any]:
+    return getattr(loss, "_fn_kwargs", {})
 
 
 def _metric_as_json(metric: Objective) -> dict[str, Any]:

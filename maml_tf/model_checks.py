@@ -38,7 +38,7 @@ def check_model(model: keras.Model) -> None:
             f"{model.name} has no trainable variables, so nothing can be "
             "learned. Give it layers with weights, or set trainable=True."
         )
-    random = [x.path for x in all_layers(model) if _is_random(x)]
+    random = [x.path or x.name for x in all_layers(model) if _is_random(x)]
     if random:
         raise ConfigError(
             "Layers that draw random numbers would draw the same ones in every "
