@@ -16,7 +16,7 @@ from maml_tf.errors import ConfigError
 from maml_tf.evaluation import NUM_TASKS, Evaluator
 from maml_tf.losses import Batch, supervised
 from maml_tf.maml import StepSize
-from maml_tf.model_checks import check_model, named
+from maml_tf.model_checks import check_model, has_batch_norm, named
 from maml_tf.normalization import which_adapt
 from maml_tf.objectives import as_loss, as_metric, names_of, on_query_set
 from maml_tf.outer_loop import OuterLoop
@@ -220,7 +220,10 @@ class Learner:
             num_tasks,
             num_steps,
         )
-        return Scores(dict(zip(self._names, values, strict=True)), statistics)
+        return Scores(
+            dict(zip(self._names, values, strict=True)),
+            statistics if has_batch_norm(self.model) else None,
+        )
 
     def adapt(
         self,

@@ -64,6 +64,14 @@ def check_normalization(model: keras.Model) -> None:
             )
 
 
+def has_batch_norm(model: keras.Model) -> bool:
+    """Whether examples of a batch normalize each other."""
+    return any(
+        isinstance(layer, keras.layers.BatchNormalization)
+        for layer in all_layers(model)
+    )
+
+
 def outputs_on(model: keras.Model, theta: Params, batch: Batch):
     """The model's outputs, as NumPy arrays.
 

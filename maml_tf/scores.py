@@ -46,11 +46,11 @@ class Scores:
     Attributes:
         values: by name, of every task: float32 [num_tasks, n + 1].
         statistics: whose statistics normalized the query sets, one of
-            `losses.STATISTICS`.
+            `losses.STATISTICS`; None without batch normalization.
     """
 
     values: dict[str, np.ndarray]
-    statistics: str
+    statistics: str | None
 
     @property
     def summaries(self) -> dict[str, list[Summary]]:
@@ -72,8 +72,12 @@ class Scores:
         summaries = self.summaries
         num_tasks = len(next(iter(self.values.values())))
         lines = [
-            f"{num_tasks} tasks, mean ± 95 % interval, batch norm by "
-            f"{self.statistics} statistics",
+            f"{num_tasks} tasks, mean ± 95 % interval"
+            + (
+                f", batch norm by {self.statistics} statistics"
+                if self.statistics
+                else ""
+            ),
             "updates" + "".join(f"{name:>22}" for name in summaries),
         ]
         for update, row in enumerate(zip(*summaries.values(), strict=True)):
