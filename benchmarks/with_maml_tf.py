@@ -31,6 +31,7 @@ from maml_tf.normalization import which_adapt
 from maml_tf.packed_images import ImageClasses
 from maml_tf.runtime import start_tensorflow
 from maml_tf.sinusoid import Sinusoids
+from maml_tf.tasks import TaskStream
 from maml_tf.training import CHECKPOINT_EVERY, LOG_FIELDS, Phase, train
 
 ENDLESS = 10**9  # iterations
@@ -175,6 +176,11 @@ class TrainingLoop(Implementation):
     def time_steps(self, count: int) -> float:
         self._orders.put(count)
         return self._next_report() / count
+
+    @property
+    def stream(self) -> TaskStream:
+        """The tasks that it trains on."""
+        return self._arguments["stream"]
 
     def _train(self) -> None:
         try:

@@ -51,7 +51,7 @@ def pretrained_backbone(x, y, epochs, filters):
     return backbone
 
 
-def main(iterations=200, num_tasks=300, num_classes=150, epochs=8, filters=32):
+def main(iterations=150, num_tasks=300, num_classes=150, epochs=8, filters=32):
     x, y = images("train", num_classes)
     train = maml_tf.tasks_from_arrays(x, y, 5, 1, 3)
     test = maml_tf.tasks_from_arrays(*images("test", num_classes // 2), 5, 1)
@@ -71,7 +71,7 @@ def main(iterations=200, num_tasks=300, num_classes=150, epochs=8, filters=32):
     )
     print(learner)
     print(learner.evaluate(test, num_tasks))
-    learner.fit(train, iterations, meta_batch_size=8)
+    learner.fit(train, iterations, meta_batch_size=4)
     scores = learner.evaluate(test, num_tasks)
     print(scores)
     return scores

@@ -4,6 +4,7 @@ from maml_tf.runtime import quiet_startup
 
 with quiet_startup():
     from maml_tf.adapted_model import AdaptedModel
+    from maml_tf.convolution import Conv2D
     from maml_tf.gradient_check import MetaGradientCheck, check_meta_gradient
     from maml_tf.learner import Learner
     from maml_tf.losses import (
@@ -50,6 +51,7 @@ __all__ = [
     "Adaptation",
     "Batch",
     "BatchNormalization",
+    "Conv2D",
     "GroupNormalization",
     "History",
     "LayerNormalization",

@@ -98,10 +98,13 @@ class OuterLoop:
                     "optimizer must be a Keras optimizer, or the name of one "
                     f"such as 'adam'. Received: optimizer={given!r}"
                 ) from e
-            if optimizer.built:
+            learns = [*self._model.trainable_variables, *self._more_variables]
+            if optimizer.built and [
+                id(v) for v in optimizer._trainable_variables
+            ] != [id(v) for v in learns]:
                 raise ConfigError(
-                    "The optimizer has learned with another model; give this "
-                    "learner one of its own."
+                    "The optimizer has learned with other variables; give "
+                    "this learner one of its own."
                 )
             self._optimizers[given] = optimizer
         return self._optimizers[given]

@@ -15,7 +15,7 @@ from examples import (
     "example",
     [
         own_regression,
-        sequences,
+        pytest.param(sequences, marks=pytest.mark.slow),
         pytest.param(two_inputs, marks=pytest.mark.slow),
     ],
 )
