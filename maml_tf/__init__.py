@@ -22,9 +22,9 @@ with quiet_startup():
         inner_update,
         joint_gradient,
         meta_gradient,
-        meta_sgd_gradient,
         task_meta_gradient,
     )
+    from maml_tf.meta_sgd import meta_sgd_gradient
     from maml_tf.meta_step import MetaStep
     from maml_tf.models import conv_net, dense_net
     from maml_tf.normalization import (

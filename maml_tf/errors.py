@@ -1,5 +1,7 @@
 """Errors that a user can mend; the command line prints them as one line."""
 
+from typing import Any
+
 
 class ExperimentError(Exception):
     """Base: what was wrong, what was expected, what to do."""
@@ -23,3 +25,16 @@ class DataError(ExperimentError):
 
 class ExportError(ExperimentError):
     """A network that cannot be exported where or as was asked."""
+
+
+def check_whole_number(name: str, value: Any, least: int) -> None:
+    """Sees that an argument is a whole number, and large enough.
+
+    Raises:
+        ConfigError: if it is not.
+    """
+    if not (isinstance(value, int) and value >= least):
+        raise ConfigError(
+            f"{name} must be a whole number, at least {least}. Received: "
+            f"{name}={value!r}"
+        )

@@ -7,25 +7,23 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from maml_tf import learner_files, maml
+from maml_tf import learner_files, maml, meta_sgd
 from maml_tf.adapted_model import AdaptedModel, check_statistics
-from maml_tf.errors import ConfigError
+from maml_tf.errors import ConfigError, check_whole_number
 from maml_tf.evaluation import NUM_TASKS, Evaluator
 from maml_tf.losses import Batch, supervised
 from maml_tf.maml import StepSize
-from maml_tf.model_checks import check_model, has_batch_norm, named
+from maml_tf.metrics import as_metric, names_of, on_query_set
+from maml_tf.model_checks import check_adapts, check_model, has_batch_norm
 from maml_tf.normalization import which_adapt
-from maml_tf.objectives import as_loss, as_metric, names_of, on_query_set
+from maml_tf.objectives import as_loss
 from maml_tf.outer_loop import OuterLoop
 from maml_tf.scores import History, Scores
 from maml_tf.task_checks import CheckedTasks, TaskChecks
 from maml_tf.tasks import TaskStream
 from maml_tf.validation import NUM_TASKS as VALIDATION_TASKS
-
-META_BATCH_SIZE = 16
 
 
 class Learner:
@@ -62,7 +60,7 @@ class Learner:
                 takes outputs as logits, unless the network ends in softmax or
                 sigmoid. What layers add (regularizers) is added to it.
             alpha: size of an inner step.
-            num_steps: inner updates, in training and by default in use.
+            num_steps: inner updates.
             adapts: says of a trainable variable whether inner updates change
                 it; None adapts all but the offsets and scales of
                 normalization, as the paper. All are meta-learned.
@@ -80,38 +78,26 @@ class Learner:
             raise ConfigError(
                 f"alpha must be a positive number. Received: alpha={alpha!r}"
             )
-        if not (isinstance(num_steps, int) and num_steps >= 1):
-            raise ConfigError(
-                "num_steps must be a whole number, at least 1. Received: "
-                f"num_steps={num_steps!r}"
-            )
+        check_whole_number("num_steps", num_steps, least=1)
         self.model = model
         self.num_steps = num_steps
         self.first_order = first_order
         self.learn_alpha = learn_alpha
         self.adapts = which_adapt(model, adapts)
-        if not any(self.adapts):
-            raise ConfigError(
-                "No variable adapts. Let `adapts` be true of some of: "
-                f"{named([True] * len(self.adapts), model)}"
-            )
+        check_adapts(model, self.adapts)
         objective = as_loss(loss, model)
-        self.objectives = [
-            objective,
-            *(as_metric(metric, objective) for metric in metrics),
-        ]
+        self.objectives = [objective]
+        self.objectives += [as_metric(metric, objective) for metric in metrics]
         self._names = names_of(self.objectives)
         self.loss = supervised(model, objective)
         self.initial_alpha = float(alpha)
-        self.alphas = [
-            keras.Variable(np.full(v.shape, alpha, v.dtype), name="alpha")
-            for v, moves in zip(
-                model.trainable_variables, self.adapts, strict=True
-            )
-            if moves and learn_alpha
-        ]
+        self.alphas = (
+            meta_sgd.initial_step_sizes(model, self.adapts, alpha)
+            if learn_alpha
+            else []
+        )
         self.checks = TaskChecks(model, self.loss, objective)
-        self.outer_loop = OuterLoop(model, self._task_gradient(), self.alphas)
+        self.outer_loop = OuterLoop(model, self._task_gradient, self.alphas)
         self._evaluators: dict[str, Evaluator] = {}
 
     @property
@@ -130,7 +116,7 @@ class Learner:
         if not self.learn_alpha:
             return self.initial_alpha
         values = [tf.convert_to_tensor(a) for a in self.alphas]
-        return maml.step_sizes(values, self.adapts)
+        return meta_sgd.step_sizes(values, self.adapts)
 
     @property
     def theta(self) -> list[tf.Tensor]:
@@ -142,7 +128,7 @@ class Learner:
         tasks: TaskStream,
         iterations: int,
         *,
-        meta_batch_size: int = META_BATCH_SIZE,
+        meta_batch_size: int = 16,
         optimizer: str | keras.optimizers.Optimizer = "adam",
         validation: TaskStream | None = None,
         progress: bool = True,
@@ -155,25 +141,17 @@ class Learner:
             tasks: the training tasks.
             iterations: meta-steps to take.
             meta_batch_size: tasks of a meta-step.
-            optimizer: the outer optimizer. One given by name is kept for
-                later calls.
-            validation: tasks on which to evaluate every 500 meta-steps and
-                at the end (200 of them).
+            optimizer: the outer optimizer; one by name is kept for later.
+            validation: 200 of these tasks are evaluated every 500 meta-steps
+                and at the end.
             progress: show it.
 
         Raises:
-            ConfigError, DataError: if tasks and model do not fit each other.
+            ConfigError, DataError: if tasks and model do not fit.
             TrainingDivergedError: if a loss is not finite.
         """
-        for name, value in (
-            ("iterations", iterations),
-            ("meta_batch_size", meta_batch_size),
-        ):
-            if not (isinstance(value, int) and value >= 1):
-                raise ConfigError(
-                    f"{name} must be a whole number, at least 1. Received: "
-                    f"{name}={value!r}"
-                )
+        check_whole_number("iterations", iterations, least=1)
+        check_whole_number("meta_batch_size", meta_batch_size, least=1)
         return self.outer_loop.run(
             CheckedTasks(tasks, self.checks),
             optimizer,
@@ -203,15 +181,14 @@ class Learner:
             ConfigError, DataError: if tasks and model do not fit each other.
         """
         check_statistics(self.model, statistics)
-        num_steps = self.num_steps if num_steps is None else num_steps
+        check_whole_number("num_tasks", num_tasks, least=1)
+        num_steps = self._updates(num_steps)
         if statistics not in self._evaluators:
+            metrics = on_query_set(
+                self.model, self.objectives, statistics == "support"
+            )
             self._evaluators[statistics] = Evaluator(
-                self.loss,
-                self.adapts,
-                [
-                    on_query_set(self.model, o, statistics == "support")
-                    for o in self.objectives
-                ],
+                self.loss, self.adapts, metrics
             )
         values = self._evaluators[statistics](
             self.theta,
@@ -241,14 +218,13 @@ class Learner:
             alpha: size of a step; None: as in training.
 
         Raises:
-            ConfigError, DataError: if examples and model do not fit each
-                other.
+            ConfigError, DataError: if examples and model do not fit.
         """
         support = self.checks.support(support_x, support_y)
         adaptation = maml.adapt(
             self.loss,
             self.theta,
-            [support] * (self.num_steps if num_steps is None else num_steps),
+            [support] * self._updates(num_steps),
             self.alpha if alpha is None else alpha,
             adapts=self.adapts,
         )
@@ -265,8 +241,7 @@ class Learner:
         """Saves the learner to a directory, without the optimizer's state.
 
         Raises:
-            ConfigError: if something else lies there, or the model cannot be
-                saved.
+            ConfigError: if it cannot be saved there.
         """
         learner_files.save(self, path)
 
@@ -284,40 +259,43 @@ class Learner:
         Args:
             path: the directory.
             loss, metrics: given again if they were functions.
-            custom_objects: layers and functions of the user's own by name,
-                for Keras.
+            custom_objects: by name, the user's own layers and functions.
 
         Raises:
-            ConfigError: if it is no such directory, or something has to be
-                given again.
+            ConfigError: if that does not do.
         """
         return learner_files.load(cls, path, loss, metrics, custom_objects)
 
     def __repr__(self) -> str:
         size = "learned" if self.learn_alpha else f"{self.initial_alpha:g}"
-        count = sum(self.adapts)
         return (
             f"<Learner of {self.model.name}: loss {self.objectives[0].name}, "
-            f"alpha {size}, {self.num_steps} updates of {count} of "
+            f"alpha {size}, {self.num_steps} updates of {sum(self.adapts)} of "
             f"{len(self.adapts)} variables, {self.iterations} iterations>"
         )
 
-    def _task_gradient(self) -> maml.MetaGradientFn:
-        options = {
-            "num_steps": self.num_steps,
-            "adapts": self.adapts,
-            "first_order": self.first_order,
-        }
+    def _task_gradient(
+        self, parameters: maml.Params, task: maml.Task
+    ) -> maml.MetaGradient:
+        options = {"adapts": self.adapts, "first_order": self.first_order}
         if self.learn_alpha:
-            return functools.partial(
-                maml.meta_sgd_gradient, self.loss, **options
+            return meta_sgd.meta_sgd_gradient(
+                self.loss, parameters, task, self.num_steps, **options
             )
-        return functools.partial(
-            maml.task_meta_gradient,
+        return maml.task_meta_gradient(
             self.loss,
-            alpha=self.initial_alpha,
+            parameters,
+            task,
+            self.initial_alpha,
+            self.num_steps,
             **options,
         )
+
+    def _updates(self, num_steps: int | None) -> int:
+        if num_steps is None:
+            return self.num_steps
+        check_whole_number("num_steps", num_steps, least=0)
+        return num_steps
 
     def _validate(self, tasks: TaskStream) -> dict[str, float]:
         scores = self.evaluate(tasks, VALIDATION_TASKS)

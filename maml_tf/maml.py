@@ -183,8 +183,32 @@ def task_meta_gradient(
         included), the loss on the support set before the first update
         (`pre_update`) and on the query set after the last (`post_update`).
     """
+    return query_gradient(
+        loss,
+        theta,
+        task,
+        alpha,
+        num_steps,
+        adapts=adapts,
+        first_order=first_order,
+        sources=theta,
+    )
+
+
+def query_gradient(
+    loss: LossFn,
+    theta: Params,
+    task: Task,
+    alpha: StepSize,
+    num_steps: int,
+    *,
+    adapts: Sequence[bool] | None,
+    first_order: bool,
+    sources: Params,
+) -> MetaGradient:
+    """`task_meta_gradient` with respect to `sources`, such as step sizes."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(theta)
+        tape.watch(sources)
         adaptation = adapt(
             loss,
             theta,
@@ -195,7 +219,7 @@ def task_meta_gradient(
         )
         query_loss = loss(adaptation.iterates[-1], task.query)
     gradient = tape.gradient(
-        query_loss, theta, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        query_loss, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO
     )
     return MetaGradient(
         gradient,

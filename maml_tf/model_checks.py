@@ -47,6 +47,19 @@ def check_model(model: keras.Model) -> None:
         )
 
 
+def check_adapts(model: keras.Model, adapts: Sequence[bool]) -> None:
+    """Sees that something adapts.
+
+    Raises:
+        ConfigError: if nothing does.
+    """
+    if not any(adapts):
+        raise ConfigError(
+            "No variable adapts. Let `adapts` be true of some of: "
+            f"{named([True] * len(adapts), model)}"
+        )
+
+
 def check_normalization(model: keras.Model) -> None:
     """Sees that batch normalization can go by other examples' statistics.
 

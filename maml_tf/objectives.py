@@ -1,7 +1,7 @@
-"""Losses and metrics as a user names them, and whether they fit a network."""
+"""Losses as a user names them, and whether they fit a network."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -9,8 +9,6 @@ import numpy as np
 import tensorflow as tf
 
 from maml_tf.errors import ConfigError, DataError
-from maml_tf.losses import MetricFn, hit_rate, predict
-from maml_tf.maml import Params, Task
 
 # What the targets of a loss are: integer labels; one-hot or probabilities;
 # 0 or 1; or anything that outputs are compared with element by element.
@@ -195,7 +193,7 @@ def as_loss(loss: Any, model: keras.Model) -> Objective:
             from_logits = not _ends_in_probabilities(model)
             loss = _CROSS_ENTROPIES[loss](from_logits=from_logits)
         else:
-            loss = _by_name(loss)
+            loss = loss_by_name(loss)
     if isinstance(loss, keras.losses.Loss):
         from_logits = loss.get_config().get("from_logits")
     elif not callable(loss):
@@ -203,95 +201,19 @@ def as_loss(loss: Any, model: keras.Model) -> Objective:
             "loss must be the name of a Keras loss, a Keras loss, or a "
             f"function of (targets, outputs). Received: loss={loss!r}"
         )
-    kind = _KINDS.get(type(loss)) or _KINDS.get(_hashable(loss))
+    kind = kind_of(loss)
     if kind in (SPARSE, CATEGORICAL, BINARY) and from_logits is None:
         from_logits = False  # Keras' functions take probabilities
-    name = given if isinstance(given, str) else _name(loss)
+    name = given if isinstance(given, str) else name_of(loss)
     return Objective(name, loss, given, kind, from_logits)
 
 
-def as_metric(metric: Any, loss: Objective) -> Objective:
-    """A metric that was given by name or as a function.
-
-    Args:
-        metric: "accuracy", the name of a Keras loss such as "mae", or a
-            function of (targets, outputs).
-        loss: what accuracy means depends on it.
+def loss_by_name(name: str) -> Any:
+    """Keras' loss of a name.
 
     Raises:
-        ConfigError: if it is none of these.
+        ConfigError: if there is none.
     """
-    if metric == "accuracy":
-        if loss.kind == ELEMENTWISE:
-            raise ConfigError(
-                "accuracy is a metric of classification, but the loss is "
-                f"{loss.name}. Take another metric, such as 'mae'."
-            )
-        return Objective("accuracy", _accuracy(loss), metric)
-    if isinstance(metric, keras.metrics.Metric):
-        raise ConfigError(
-            f"A metric is a name, such as 'accuracy' or 'mae', or a function "
-            f"of (targets, outputs); {type(metric).__name__} objects keep a "
-            "state, and tasks are measured many at once."
-        )
-    if isinstance(metric, str):
-        function = _by_name(metric)
-        kind = _KINDS.get(_hashable(function))
-        return Objective(metric, function, metric, kind)
-    if not callable(metric):
-        raise ConfigError(
-            "A metric must be a name or a function of (targets, outputs). "
-            f"Received: {metric!r}"
-        )
-    return Objective(_name(metric), metric, metric)
-
-
-def on_query_set(
-    model: keras.Model, objective: Objective, by_support: bool
-) -> MetricFn:
-    """An objective on a task's query set, without what layers add.
-
-    Args:
-        model: the network.
-        objective: what to measure.
-        by_support: normalize batches by the support set's statistics.
-    """
-
-    def measure(theta: Params, task: Task) -> tf.Tensor:
-        reference = task.support.inputs if by_support else None
-        outputs = predict(model, theta, task.query.inputs, reference=reference)
-        return tf.reduce_mean(objective(task.query.targets, outputs))
-
-    return measure
-
-
-def names_of(objectives: Sequence[Objective]) -> list[str]:
-    """Names of the loss and the metrics, all different.
-
-    Raises:
-        ConfigError: if two are the same.
-    """
-    names = ["loss", *(o.name for o in objectives[1:])]
-    if len(set(names)) < len(names):
-        raise ConfigError(f"Metrics need names that differ. Received: {names}")
-    return names
-
-
-def _accuracy(loss: Objective) -> Callable:
-    def accuracy(targets, outputs) -> tf.Tensor:
-        if loss.kind == BINARY:
-            threshold = 0.0 if loss.from_logits else 0.5
-            targets = tf.reshape(targets, tf.shape(outputs))
-            hits = (outputs > threshold) == (tf.cast(targets, tf.float32) > 0.5)
-            return tf.reduce_mean(tf.cast(hits, outputs.dtype))
-        if len(targets.shape) == len(outputs.shape):  # one-hot
-            targets = tf.argmax(targets, -1)
-        return hit_rate(targets, outputs)
-
-    return accuracy
-
-
-def _by_name(name: str) -> Any:
     try:
         return keras.losses.get(name)
     except ValueError as e:
@@ -315,11 +237,14 @@ def _ends_in_probabilities(model: keras.Model) -> bool:
     ) in (keras.activations.softmax, keras.activations.sigmoid)
 
 
-def _hashable(loss: Any) -> Any:
-    return loss if hasattr(loss, "__name__") else None
+def kind_of(loss: Any) -> str | None:
+    """What the targets of a Keras loss are, or None."""
+    function = loss if hasattr(loss, "__name__") else None
+    return _KINDS.get(type(loss)) or _KINDS.get(function)
 
 
-def _name(function: Callable) -> str:
+def name_of(function: Callable) -> str:
+    """What to call a loss or a function."""
     name = getattr(function, "__name__", None) or getattr(
         function, "name", type(function).__name__
     )

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from maml_tf.class_splits import standard_splits
 from maml_tf.episodes import Episodes
-from maml_tf.errors import ConfigError, DataError
+from maml_tf.errors import ConfigError, DataError, check_whole_number
 from maml_tf.losses import Batch
 from maml_tf.maml import Task
 from maml_tf.packed_images import ImageClasses
@@ -52,12 +52,7 @@ class SampledTasks:
             ("num_shots", 1),
             ("num_queries", 1),
         ):
-            value = getattr(self, name)
-            if not (isinstance(value, int) and value >= least):
-                raise ConfigError(
-                    f"{name} must be a whole number, at least {least}. "
-                    f"Received: {name}={value!r}"
-                )
+            check_whole_number(name, getattr(self, name), least)
         what = "classes" if self.targets is None else "series"
         names, counts = self.groups.names, self.groups.counts
         if len(names) < self.num_ways:

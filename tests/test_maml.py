@@ -16,6 +16,7 @@ from maml_tf.maml import (
     meta_gradient,
     task_meta_gradient,
 )
+from maml_tf.meta_sgd import meta_sgd_gradient
 from maml_tf.models import conv_net, dense_net
 from maml_tf.normalization import (
     BatchNormalization,
@@ -62,6 +63,40 @@ def test_meta_gradient_of_a_quadratic_is_the_closed_form(
     np.testing.assert_allclose(
         result.gradient[0], closed_form(num_steps, first_order), rtol=1e-14
     )
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+def test_meta_sgd_differentiates_by_a_step_size_for_each_element(first_order):
+    """theta' = c + (1 - alpha a)^2 (theta - c), d/d alpha by hand."""
+    alphas = np.array([0.1, 0.2])
+    result = meta_sgd_gradient(
+        quadratic,
+        [tf.constant(THETA), tf.constant(alphas)],
+        Task(tf.constant(SUPPORT), tf.constant(QUERY)),
+        2,
+        adapts=[True],
+        first_order=first_order,
+    )
+    decay = 1 - alphas * CURVATURE
+    start = THETA - SUPPORT
+    gradient = CURVATURE * (SUPPORT + decay**2 * start - QUERY)
+    by_theta = gradient * (1 if first_order else decay**2)
+    # First order: the two gradients of the support loss are constants.
+    slope = -CURVATURE * start * (1 + decay if first_order else 2 * decay)
+    np.testing.assert_allclose(result.gradient[0], by_theta)
+    np.testing.assert_allclose(result.gradient[1], gradient * slope)
+
+
+def test_step_sizes_are_given_to_what_adapts():
+    theta = [tf.constant([1.0]), tf.constant([1.0]), tf.constant([1.0])]
+    adapted, _ = inner_update(
+        lambda theta, _: tf.add_n(theta)[0],
+        theta,
+        None,
+        [0.5, 0.0, tf.constant([0.25])],
+        adapts=[True, False, True],
+    )
+    assert [float(t[0]) for t in adapted] == [0.5, 1.0, 0.75]
 
 
 def test_losses_are_those_before_the_first_and_after_the_last_update():

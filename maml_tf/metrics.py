@@ -1,0 +1,101 @@
+"""Metrics as a user names them."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from maml_tf.errors import ConfigError
+from maml_tf.losses import MetricFn, hit_rate, predict
+from maml_tf.maml import Params, Task
+from maml_tf.objectives import (
+    BINARY,
+    ELEMENTWISE,
+    Objective,
+    kind_of,
+    loss_by_name,
+    name_of,
+)
+
+
+def as_metric(metric: Any, loss: Objective) -> Objective:
+    """A metric that was given by name or as a function.
+
+    Args:
+        metric: "accuracy", the name of a Keras loss such as "mae", or a
+            function of (targets, outputs).
+        loss: what accuracy means depends on it.
+
+    Raises:
+        ConfigError: if it is none of these.
+    """
+    if metric == "accuracy":
+        if loss.kind == ELEMENTWISE:
+            raise ConfigError(
+                "accuracy is a metric of classification, but the loss is "
+                f"{loss.name}. Take another metric, such as 'mae'."
+            )
+        return Objective("accuracy", _accuracy(loss), metric)
+    if isinstance(metric, keras.metrics.Metric):
+        raise ConfigError(
+            f"A metric is a name, such as 'accuracy' or 'mae', or a function "
+            f"of (targets, outputs); {type(metric).__name__} objects keep a "
+            "state, and tasks are measured many at once."
+        )
+    if isinstance(metric, str):
+        function = loss_by_name(metric)
+        kind = kind_of(function)
+        return Objective(metric, function, metric, kind)
+    if not callable(metric):
+        raise ConfigError(
+            "A metric must be a name or a function of (targets, outputs). "
+            f"Received: {metric!r}"
+        )
+    return Objective(name_of(metric), metric, metric)
+
+
+def on_query_set(
+    model: keras.Model, objectives: Sequence[Objective], by_support: bool
+) -> list[MetricFn]:
+    """Objectives on a task's query set, without what layers add.
+
+    Args:
+        model: the network.
+        objectives: what to measure.
+        by_support: normalize batches by the support set's statistics.
+    """
+
+    def measure(objective: Objective, theta: Params, task: Task) -> tf.Tensor:
+        reference = task.support.inputs if by_support else None
+        outputs = predict(model, theta, task.query.inputs, reference=reference)
+        return tf.reduce_mean(objective(task.query.targets, outputs))
+
+    return [functools.partial(measure, o) for o in objectives]
+
+
+def names_of(objectives: Sequence[Objective]) -> list[str]:
+    """Names of the loss and the metrics, all different.
+
+    Raises:
+        ConfigError: if two are the same.
+    """
+    names = ["loss", *(o.name for o in objectives[1:])]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"Metrics need names that differ. Received: {names}")
+    return names
+
+
+def _accuracy(loss: Objective) -> Callable:
+    def accuracy(targets, outputs) -> tf.Tensor:
+        if loss.kind == BINARY:
+            threshold = 0.0 if loss.from_logits else 0.5
+            targets = tf.reshape(targets, tf.shape(outputs))
+            hits = (outputs > threshold) == (tf.cast(targets, tf.float32) > 0.5)
+            return tf.reduce_mean(tf.cast(hits, outputs.dtype))
+        if len(targets.shape) == len(outputs.shape):  # one-hot
+            targets = tf.argmax(targets, -1)
+        return hit_rate(targets, outputs)
+
+    return accuracy
