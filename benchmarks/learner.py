@@ -1,6 +1,6 @@
 """Times `Learner.fit` against the experiments' training loop.
 
-    python benchmarks/learner.py
+    PYTHONPATH=. python benchmarks/learner.py
 
 Both train the same network on the same stream of tasks, in one process and in
 turn. Prints the ratio of the medians over the rounds; at most 1.05 is asked of
@@ -10,7 +10,7 @@ the learner, which neither logs nor saves.
 import statistics
 import time
 
-from absl import app, flags
+from absl import app, flags, logging
 from with_maml_tf import TrainingLoop, build_network, make_adam
 from workloads import WORKLOADS, Workload
 
@@ -52,6 +52,7 @@ class Fitting:
 
 
 def main(argv: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)
     TrainingLoop.start("maml_tf", "float32")
     for name in FLAGS.workload:
         workload = WORKLOADS[name]

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from maml_tf.losses import MetricFn
-from maml_tf.maml import LossFn, Params, Task, adapt
+from maml_tf.maml import LossFn, Params, StepSize, Task, adapt
 from maml_tf.task_loops import trace_with_best_loop
 from maml_tf.tasks import TaskStream
 
@@ -69,7 +69,7 @@ class Evaluator:
         self,
         theta: Params,
         stream: TaskStream,
-        alpha: float,
+        alpha: StepSize,
         num_tasks: int = NUM_TASKS,
         num_updates: int = NUM_UPDATES,
     ) -> np.ndarray:
@@ -78,7 +78,7 @@ class Evaluator:
         Args:
             theta: the parameters before adaptation.
             stream: its first tasks are evaluated.
-            alpha: the step size.
+            alpha: the step size, or a list of them (`inner_update`).
             num_tasks: how many tasks.
             num_updates: how many updates.
 
@@ -97,9 +97,16 @@ class Evaluator:
         return np.concatenate(values, axis=1)
 
     def _evaluate(
-        self, theta, tasks: Task, num_tasks: int, alpha: float, num_updates: int
+        self,
+        theta,
+        tasks: Task,
+        num_tasks: int,
+        alpha: StepSize,
+        num_updates: int,
     ) -> np.ndarray:
-        alpha = tf.constant(alpha, theta[0].dtype)
+        alpha = tf.nest.map_structure(
+            lambda a: tf.convert_to_tensor(a, theta[0].dtype), alpha
+        )
         thetas = [
             tf.stack([tf.convert_to_tensor(t)] * num_tasks) for t in theta
         ]

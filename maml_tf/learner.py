@@ -91,11 +91,8 @@ class Learner:
         self._names = names_of(self.objectives)
         self.loss = supervised(model, objective)
         self.initial_alpha = float(alpha)
-        self.alphas = (
-            meta_sgd.initial_step_sizes(model, self.adapts, alpha)
-            if learn_alpha
-            else []
-        )
+        learning = [learn_alpha and moves for moves in self.adapts]
+        self.alphas = meta_sgd.initial_step_sizes(model, learning, alpha)
         self.checks = TaskChecks(model, self.loss, objective)
         self.outer_loop = OuterLoop(model, self._task_gradient, self.alphas)
         self._evaluators: dict[str, Evaluator] = {}

@@ -1,5 +1,7 @@
 """The compiled meta-step: task gradients, their mean, the outer optimizer."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -35,6 +37,7 @@ class MetaStep:
         example: Task,
         task_loop: str | None = None,
         jit_compile: bool | None = None,
+        more_variables: Sequence[keras.Variable] = (),
     ):
         """Traces the gradient and chooses how to run it.
 
@@ -46,14 +49,16 @@ class MetaStep:
             example: one batch of tasks [meta_batch_size, ...] or its specs.
             task_loop: a key of `TASK_LOOPS`; None chooses.
             jit_compile: None compiles with XLA if the loop is `vectorized`.
+            more_variables: are meta-learned, too, such as step sizes;
+                `task_gradient` gets their values behind theta.
 
         Raises:
             ValueError: if `task_loop` is not known.
         """
         use_exact_normalization(model)
+        self._variables = [*model.trainable_variables, *more_variables]
         if not optimizer.built:
-            optimizer.build(model.trainable_variables)
-        self._variables = model.trainable_variables
+            optimizer.build(self._variables)
         self._optimizer = optimizer
         traced = trace_with_best_loop(
             lambda loop: (

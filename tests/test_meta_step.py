@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from maml_tf.losses import cross_entropy, mean_squared_error
-from maml_tf.maml import Task, task_meta_gradient
+from maml_tf.maml import MetaGradient, Task, task_meta_gradient
 from maml_tf.meta_step import MetaStep
 from maml_tf.models import dense_net
 from maml_tf.normalization import BatchNormalization
@@ -158,3 +158,32 @@ def test_a_model_that_xla_cannot_compile_runs_without_it(caplog):
     assert not step.jit_compile
     assert np.isfinite(losses["post_update"]).all()
     assert "without it" in caplog.text
+
+
+def test_more_variables_are_learned_behind_theta():
+    model = dense_net(1, (4,), 1)
+    size = keras.Variable(0.0)
+    seen = []
+
+    def task_gradient(parameters, task):
+        seen.append(len(parameters))
+        return MetaGradient(
+            [tf.ones_like(p) for p in parameters],
+            {"pre_update": tf.constant(0.0)},
+        )
+
+    tasks = Sinusoids(3).tasks(0, 2)
+    step = MetaStep(
+        model,
+        keras.optimizers.SGD(0.5),
+        task_gradient,
+        example=tasks,
+        more_variables=[size],
+    )
+    step(
+        tf.nest.map_structure(
+            lambda x: np.stack([x] * step.steps_per_call), tasks
+        )
+    )
+    assert set(seen) == {5}
+    assert float(size.value) == -0.5
