@@ -21,6 +21,7 @@ from maml_tf.baselines import baseline_configs, evaluate_random
 from maml_tf.command_line import config_from_flags, evaluation_settings
 from maml_tf.configs import TrainingConfig
 from maml_tf.errors import ExperimentError
+from maml_tf.export.run import export_network
 from maml_tf.flags import FLAGS
 from maml_tf.report import report
 from maml_tf.rl.environment import ENVIRONMENTS
@@ -30,7 +31,6 @@ from maml_tf.run_evaluation import (
     evaluate_original,
     evaluate_run,
 )
-from maml_tf.run_export import export_network
 from maml_tf.runs import open_run, train_run
 from maml_tf.runtime import start_tensorflow
 from maml_tf.trained_networks import of_original, of_run

@@ -22,7 +22,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 from maml_tf.checkpoints import Checkpoints
-from maml_tf.export import export_adaptation
+from maml_tf.export.saved_model import export_adaptation
 from maml_tf.losses import Batch, cross_entropy, predict
 from maml_tf.losses import cross_entropy_of_labels as by_labels
 from maml_tf.maml import adapt

@@ -14,7 +14,7 @@ from absl import app, flags, logging
 from with_maml_tf import TrainingLoop, build_network, make_adam
 from workloads import WORKLOADS, Workload
 
-from maml_tf.learner import Learner
+from maml_tf.learner.learner import Learner
 
 FLAGS = flags.FLAGS
 flags.DEFINE_multi_enum(

@@ -5,7 +5,8 @@ import pathlib
 from rich.console import Console
 
 from data.packing import packing
-from maml_tf.image_files import (
+from maml_tf.progress import TrainingProgress
+from maml_tf.sources.image_files import (
     Classes,
     UnusableFile,
     check_disjoint,
@@ -13,7 +14,6 @@ from maml_tf.image_files import (
     refusing_bombs,
     unusable,
 )
-from maml_tf.progress import TrainingProgress
 
 
 def pack(

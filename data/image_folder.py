@@ -15,9 +15,9 @@ from absl import flags
 from rich.console import Console
 
 from data import class_folders, importing
-from maml_tf import image_files
-from maml_tf.class_splits import standard_splits
 from maml_tf.errors import DataError
+from maml_tf.sources import image_files
+from maml_tf.sources.class_splits import standard_splits
 
 FLAGS = flags.FLAGS
 

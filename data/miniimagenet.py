@@ -16,8 +16,8 @@ from absl import flags
 from rich.console import Console
 
 from data import class_folders, importing
-from maml_tf import image_files
 from maml_tf.errors import DataError
+from maml_tf.sources import image_files
 
 FLAGS = flags.FLAGS
 

@@ -21,10 +21,10 @@ from data import class_splits, importing
 from data.archives import SmallFilesArchive, read_small
 from data.download import Download, download
 from data.packing import packing, verify
-from maml_tf import image_files
 from maml_tf.errors import DataError
 from maml_tf.packed_images import PackedImages
 from maml_tf.progress import TrainingProgress
+from maml_tf.sources import image_files
 
 FLAGS = flags.FLAGS
 

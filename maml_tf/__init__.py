@@ -3,10 +3,12 @@
 from maml_tf.runtime import quiet_startup
 
 with quiet_startup():
-    from maml_tf.adapted_model import AdaptedModel
     from maml_tf.convolution import Conv2D
     from maml_tf.gradient_check import MetaGradientCheck, check_meta_gradient
-    from maml_tf.learner import Learner
+    from maml_tf.learner.adapted_model import AdaptedModel
+    from maml_tf.learner.learner import Learner
+    from maml_tf.learner.meta_sgd import meta_sgd_gradient
+    from maml_tf.learner.scores import History, Scores
     from maml_tf.losses import (
         Batch,
         cross_entropy,
@@ -24,7 +26,6 @@ with quiet_startup():
         meta_gradient,
         task_meta_gradient,
     )
-    from maml_tf.meta_sgd import meta_sgd_gradient
     from maml_tf.meta_step import MetaStep
     from maml_tf.models import conv_net, dense_net
     from maml_tf.normalization import (
@@ -35,8 +36,7 @@ with quiet_startup():
         which_adapt,
     )
     from maml_tf.runtime import start_tensorflow
-    from maml_tf.scores import History, Scores
-    from maml_tf.task_sources import (
+    from maml_tf.sources.tasks_from import (
         tasks_from_arrays,
         tasks_from_dataset,
         tasks_from_folder,

@@ -17,8 +17,8 @@ import tensorflow as tf
 from examples import serve as serve_example
 from maml_tf import losses
 from maml_tf.errors import ExportError
-from maml_tf.export import export_adaptation
-from maml_tf.export_signatures import weight_names
+from maml_tf.export.saved_model import export_adaptation
+from maml_tf.export.signatures import weight_names
 from maml_tf.losses import Batch
 from maml_tf.maml import adapt
 from maml_tf.models import conv_net, dense_net

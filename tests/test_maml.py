@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from maml_tf.learner.meta_sgd import meta_sgd_gradient
 from maml_tf.losses import Batch, cross_entropy, mean_squared_error
 from maml_tf.maml import (
     Task,
@@ -16,7 +17,6 @@ from maml_tf.maml import (
     meta_gradient,
     task_meta_gradient,
 )
-from maml_tf.meta_sgd import meta_sgd_gradient
 from maml_tf.models import conv_net, dense_net
 from maml_tf.normalization import (
     BatchNormalization,

@@ -6,7 +6,7 @@ import tensorflow as tf
 from PIL import Image
 
 from maml_tf.errors import ConfigError, DataError
-from maml_tf.task_sources import (
+from maml_tf.sources.tasks_from import (
     tasks_from_arrays,
     tasks_from_dataset,
     tasks_from_folder,

@@ -8,9 +8,7 @@ import keras
 import tensorflow as tf
 
 from maml_tf.errors import ConfigError
-from maml_tf.losses import MetricFn, hit_rate, predict
-from maml_tf.maml import Params, Task
-from maml_tf.objectives import (
+from maml_tf.learner.objectives import (
     BINARY,
     ELEMENTWISE,
     Objective,
@@ -18,6 +16,8 @@ from maml_tf.objectives import (
     loss_by_name,
     name_of,
 )
+from maml_tf.losses import MetricFn, hit_rate, predict
+from maml_tf.maml import Params, Task
 
 
 def as_metric(metric: Any, loss: Objective) -> Objective:

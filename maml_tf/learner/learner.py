@@ -9,19 +9,24 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from maml_tf import learner_files, maml, meta_sgd
-from maml_tf.adapted_model import AdaptedModel, check_statistics
+from maml_tf import maml
 from maml_tf.errors import ConfigError, check_whole_number
 from maml_tf.evaluation import NUM_TASKS, Evaluator
+from maml_tf.learner import files, meta_sgd
+from maml_tf.learner.adapted_model import AdaptedModel, check_statistics
+from maml_tf.learner.metrics import as_metric, names_of, on_query_set
+from maml_tf.learner.model_checks import (
+    check_adapts,
+    check_model,
+    has_batch_norm,
+)
+from maml_tf.learner.objectives import as_loss
+from maml_tf.learner.outer_loop import OuterLoop
+from maml_tf.learner.scores import History, Scores
+from maml_tf.learner.task_checks import CheckedTasks, TaskChecks
 from maml_tf.losses import Batch, supervised
 from maml_tf.maml import StepSize
-from maml_tf.metrics import as_metric, names_of, on_query_set
-from maml_tf.model_checks import check_adapts, check_model, has_batch_norm
 from maml_tf.normalization import which_adapt
-from maml_tf.objectives import as_loss
-from maml_tf.outer_loop import OuterLoop
-from maml_tf.scores import History, Scores
-from maml_tf.task_checks import CheckedTasks, TaskChecks
 from maml_tf.tasks import TaskStream
 from maml_tf.validation import NUM_TASKS as VALIDATION_TASKS
 
@@ -240,7 +245,7 @@ class Learner:
         Raises:
             ConfigError: if it cannot be saved there.
         """
-        learner_files.save(self, path)
+        files.save(self, path)
 
     @classmethod
     def load(
@@ -261,7 +266,7 @@ class Learner:
         Raises:
             ConfigError: if that does not do.
         """
-        return learner_files.load(cls, path, loss, metrics, custom_objects)
+        return files.load(cls, path, loss, metrics, custom_objects)
 
     def __repr__(self) -> str:
         size = "learned" if self.learn_alpha else f"{self.initial_alpha:g}"

@@ -25,7 +25,7 @@ import keras
 import tensorflow as tf
 
 from maml_tf.errors import ExportError
-from maml_tf.export_signatures import Served
+from maml_tf.export.signatures import Served
 from maml_tf.files import SCRATCH_SUFFIX
 from maml_tf.losses import STATISTICS, predict
 from maml_tf.maml import LossFn, StepSize

@@ -1,6 +1,6 @@
 """Exported adaptation for phones: a LiteRT (TensorFlow Lite) model.
 
-    python -m maml_tf.litert DIRECTORY FILE --num_support=5 --num_query=1
+    python -m maml_tf.export.litert DIRECTORY FILE --num_support=5 --num_query=1
 
 makes one of a directory that `export.py` wrote, with its signature
 `adapt_and_predict`. Sizes of the sets are fixed: LiteRT has no operation for

@@ -20,9 +20,9 @@ import numpy as np
 import tensorflow as tf
 
 from maml_tf.errors import ConfigError
+from maml_tf.learner.model_checks import first_lines
+from maml_tf.learner.objectives import Objective
 from maml_tf.losses import Batch
-from maml_tf.model_checks import first_lines
-from maml_tf.objectives import Objective
 
 FORMAT = 1
 _SETTINGS, _MODEL, _ALPHAS = "learner.json", "model.keras", "alphas.npz"

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from maml_tf.export_checks import checked
+from maml_tf.export.checks import checked
 from maml_tf.losses import Batch, predict
 from maml_tf.maml import LossFn, Params, StepSize, inner_update
 from maml_tf.task_loops import mapped

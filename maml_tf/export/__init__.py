@@ -1,0 +1,1 @@
+"""Adaptation for deployment; start at saved_model.py."""

@@ -1,0 +1,1 @@
+"""Tasks drawn from users' data; start at tasks_from.py."""
