@@ -16,13 +16,15 @@ import tensorflow as tf
 
 from examples import serve as serve_example
 from maml_tf import losses
-from maml_tf.errors import ExportError
+from maml_tf.errors import ConfigError, ExportError
 from maml_tf.export.saved_model import export_adaptation
 from maml_tf.export.signatures import weight_names
+from maml_tf.learner.learner import Learner
 from maml_tf.losses import Batch
 from maml_tf.maml import adapt
 from maml_tf.models import conv_net, dense_net
 from maml_tf.normalization import which_adapt
+from maml_tf.sources.tasks_from import tasks_from_arrays
 
 WAYS = 3
 IMAGE = (16, 16, 1)
@@ -572,3 +574,81 @@ def test_the_example_adapts_once_and_answers_many_times(exported, capsys, name):
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 1 + serve_example.NUM_QUERIES
     assert all(next(iter(expected)) in line for line in said[1:])
+
+
+class TestOfALearner:
+    @pytest.fixture(params=["sparse", "categorical"])
+    def classifier(self, request):
+        rng = np.random.default_rng(0)
+        labels = np.repeat(np.arange(8), 4)
+        x = rng.standard_normal((32, 5)) + labels[:, None]
+        tasks = tasks_from_arrays(x, labels, 3, 1, 2)
+        if request.param == "categorical":
+            indices = tasks
+
+            class OneHot:
+                def tasks(self, first, count):
+                    return tf.nest.map_structure(
+                        lambda x: (
+                            np.eye(3, dtype="float32")[x]
+                            if x.dtype.kind == "i"
+                            else x
+                        ),
+                        indices.tasks(first, count),
+                    )
+
+            tasks = OneHot()
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential(
+            [
+                keras.Input((5,)),
+                keras.layers.Dense(6),
+                keras.layers.BatchNormalization(),
+                keras.layers.ReLU(),
+                keras.layers.Dense(3),
+            ]
+        )
+        learner = Learner(
+            model,
+            {
+                "sparse": "sparse_categorical_crossentropy",
+                "categorical": "categorical_crossentropy",
+            }[request.param],
+            0.3,
+            2,
+            learn_alpha=True,
+        )
+        learner.fit(tasks, 3, meta_batch_size=2, progress=False)
+        return learner, tasks.tasks(0, 1)
+
+    @pytest.mark.parametrize("statistics", ["support", "transductive"])
+    def test_it_answers_like_the_adapted_model(
+        self, classifier, statistics, tmp_path
+    ):
+        learner, task = classifier
+        support, query = (
+            tf.nest.map_structure(lambda x: x[0], batch) for batch in task
+        )
+        adapted = learner.adapt(support.inputs, support.targets)
+        learner.export(tmp_path / "exported", statistics=statistics)
+        served = tf.saved_model.load(str(tmp_path / "exported"))
+        labels = support.targets
+        if labels.ndim == 2:
+            labels = labels.argmax(axis=1)
+        found = served.signatures["adapt_and_predict"](
+            support_inputs=tf.constant(support.inputs, tf.float32),
+            support_targets=tf.constant(labels, tf.int32),
+            query_inputs=tf.constant(query.inputs, tf.float32),
+            num_updates=tf.constant(2),
+        )
+        np.testing.assert_allclose(
+            found["logits"],
+            adapted.predict(query.inputs, statistics=statistics),
+            rtol=1e-4,
+            atol=1e-5,
+        )
+
+    def test_before_it_saw_data_it_is_refused(self, tmp_path):
+        learner = Learner(dense_net(1, (2,), 1), "mse")
+        with pytest.raises(ConfigError, match="Call fit, evaluate or adapt"):
+            learner.export(tmp_path / "exported")

@@ -12,7 +12,7 @@ import tensorflow as tf
 from maml_tf import maml
 from maml_tf.errors import ConfigError, check_whole_number
 from maml_tf.evaluation import NUM_TASKS, Evaluator
-from maml_tf.learner import files, meta_sgd
+from maml_tf.learner import files, meta_sgd, serving
 from maml_tf.learner.adapted_model import AdaptedModel, check_statistics
 from maml_tf.learner.metrics import as_metric, names_of, on_query_set
 from maml_tf.learner.model_checks import (
@@ -238,6 +238,24 @@ class Learner:
             self.objectives,
             self.spec,
         )
+
+    def export(
+        self, path: str | os.PathLike, *, statistics: str = "support"
+    ) -> None:
+        """Writes a SavedModel that adapts, for deployment (docs/serving.md).
+
+        It needs neither maml_tf nor Keras. A classifier takes class numbers.
+
+        Args:
+            path: the directory to make.
+            statistics: as for `AdaptedModel.predict`.
+
+        Raises:
+            ConfigError: if the learner has not seen data yet.
+            ExportError: if there is something at `path`.
+        """
+        check_statistics(self.model, statistics)
+        serving.export(self, path, statistics)
 
     def save(self, path: str | os.PathLike) -> None:
         """Saves the learner to a directory, without the optimizer's state.
