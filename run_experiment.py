@@ -24,6 +24,7 @@ from maml_tf.errors import ExperimentError
 from maml_tf.export.run import export_network
 from maml_tf.flags import FLAGS
 from maml_tf.report import report
+from maml_tf.rl.config import RLConfig
 from maml_tf.rl.environment import ENVIRONMENTS
 from maml_tf.run_directory import RunDirectory
 from maml_tf.run_evaluation import (
@@ -120,11 +121,17 @@ def export(
             settings.alpha,
             settings.statistics and settings.statistics[0],
         )
+    if isinstance(network.experiment.config, RLConfig):
+        call = '["act"](observations=...)'
+    else:
+        call = (
+            '["adapt_and_predict"](support_inputs=..., support_targets=..., '
+            "query_inputs=..., num_updates=...)"
+        )
     console.print(
         f"A SavedModel of iteration {network.iteration} is in {path}. Call "
-        f'tf.saved_model.load("{path}").signatures["adapt_and_predict"]'
-        "(support_inputs=..., support_targets=..., query_inputs=..., "
-        "num_updates=...); docs/serving.md has the others.",
+        f'tf.saved_model.load("{path}").signatures{call}; docs/serving.md has '
+        "the others.",
         markup=False,
         highlight=False,
         soft_wrap=True,

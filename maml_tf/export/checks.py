@@ -44,12 +44,12 @@ def checked(
     if "num_updates" in tensors:
         updates = tensors["num_updates"]
         checks.append(
-            _require(updates >= 0, "num_updates must be 0 or more", updates)
+            require(updates >= 0, "num_updates must be 0 or more", updates)
         )
     if num_ways is not None and "support_targets" in tensors:
         labels = tensors["support_targets"]
         checks.append(
-            _require(
+            require(
                 tf.reduce_all((labels >= 0) & (labels < num_ways)),
                 f"support_targets must be class numbers, 0 to {num_ways - 1}",
                 labels,
@@ -71,11 +71,11 @@ def _examples(sets: Tensors, axis: int) -> list[tf.Operation]:
         first = next(iter(sizes), None)
         for name, size in sizes.items():
             if name == first:
-                check = _require(
+                check = require(
                     size >= 1, f"{name} must hold at least one example", size
                 )
             else:
-                check = _require(
+                check = require(
                     size == sizes[first],
                     f"{name} must hold as many examples as {first}",
                     size,
@@ -90,7 +90,7 @@ def _tasks(sets: Tensors) -> list[tf.Operation]:
     first, *others = sets
     num_tasks = tf.shape(sets[first])[0]
     return [
-        _require(
+        require(
             tf.shape(sets[name])[0] == num_tasks,
             f"{name} must hold as many tasks as {first}",
             tf.shape(sets[name])[0],
@@ -100,7 +100,8 @@ def _tasks(sets: Tensors) -> list[tf.Operation]:
     ]
 
 
-def _require(
+def require(
     condition: tf.Tensor, message: str, *values: tf.Tensor
 ) -> tf.Operation:
+    """Stops the graph with the message unless the condition holds."""
     return tf.debugging.Assert(condition, [f"{message}. Received:", *values])

@@ -6,6 +6,7 @@ from maml_tf.errors import ExportError
 from maml_tf.evaluation import ACCURACY
 from maml_tf.export.saved_model import export_adaptation
 from maml_tf.losses import cross_entropy_of_labels
+from maml_tf.rl.config import RLConfig
 from maml_tf.trained_networks import TrainedNetwork
 
 
@@ -19,8 +20,9 @@ def export_network(
 
     Args:
         path: the directory to make.
-        network: regresses sinusoids or classifies images.
-        alpha: the step size; None takes that of meta-training.
+        network: regresses sinusoids, classifies images or acts.
+        alpha: the step size; None takes that of meta-training. A policy gets
+            it at each call.
         statistics: as `Experiment.statistics`; None takes the experiment's.
 
     Raises:
@@ -28,6 +30,12 @@ def export_network(
         OSError: if it cannot be written.
     """
     experiment = network.experiment
+    if isinstance(experiment.config, RLConfig):
+        # It imports TensorFlow Probability, which takes seconds.
+        from maml_tf.rl.export import export_policy
+
+        export_policy(path, experiment.policy)
+        return
     alpha = network.alpha if alpha is None else alpha
     if alpha is None:
         raise ExportError(

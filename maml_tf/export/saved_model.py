@@ -83,11 +83,7 @@ def export_adaptation(
                 f"{name} must be one of {known}. Received: {name}={value!r}"
             )
     path = pathlib.Path(path)
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise ExportError(
-            f"{path} is already there. Remove it, or choose another directory "
-            "to export to."
-        )
+    check_free(path)
     use_exact_normalization(model)
     module = tf.Module()
     module.theta = [v.value for v in model.trainable_variables]
@@ -118,7 +114,20 @@ def export_adaptation(
         output.shape[-1] if kind == "classification" else None,
         from_logits,
     )
-    _write(path, module, served.signatures())
+    write_saved_model(path, module, served.signatures())
+
+
+def check_free(path: pathlib.Path) -> None:
+    """Sees that an export can be written.
+
+    Raises:
+        ExportError: if there is something at `path`.
+    """
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise ExportError(
+            f"{path} is already there. Remove it, or choose another directory "
+            "to export to."
+        )
 
 
 def _input_specs(model: keras.Model, inputs: Any) -> Any:
@@ -153,9 +162,14 @@ def _any_number(x: Any) -> tf.TensorSpec:
     return tf.TensorSpec([None, *x.shape[1:]], x.dtype)
 
 
-def _write(
+def write_saved_model(
     path: pathlib.Path, module: tf.Module, signatures: dict[str, Callable]
 ) -> None:
+    """Writes a SavedModel; a crash leaves nothing at `path`.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
         prefix=f".{path.name}.", suffix=SCRATCH_SUFFIX, dir=path.parent

@@ -12,6 +12,7 @@ from maml_tf.rl.rollouts import Rollouts
 
 GAMMA = 0.99
 LAMBDA = 1.0
+TIME_UNIT = 100.0  # steps, of the baseline's features
 RIDGE = 1e-5
 RIDGE_TRIES = 5
 
@@ -73,7 +74,7 @@ def baseline_features(observations: np.ndarray, times: np.ndarray):
         float64 [samples, 2 * observation_dim + 4].
     """
     o = np.clip(observations.astype(np.float64), -10, 10)
-    t = times[:, np.newaxis] / 100.0
+    t = times[:, np.newaxis] / TIME_UNIT
     return np.concatenate([o, o**2, t, t**2, t**3, np.ones_like(t)], axis=1)
 
 
