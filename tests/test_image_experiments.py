@@ -188,6 +188,7 @@ def test_a_run_goes_on_as_if_it_had_not_stopped(logdir, trained, tmp_path):
     assert not list(run.glob("*/damaged*"))
 
 
+@pytest.mark.slow
 def test_other_networks_train_and_are_evaluated(tmp_path):
     for arguments in (
         ("--conv=False",),
@@ -249,6 +250,7 @@ def test_splits_of_the_glyphs_share_no_class():
     assert not (names[0] | names[1]) & names[2]
 
 
+@pytest.mark.slow
 def test_a_command_of_the_original_runs_on_omniglot(tmp_path, packed_omniglot):
     command(
         *ORIGINAL_COMMANDS["omniglot 5-way"]
