@@ -5,6 +5,7 @@ import pathlib
 from maml_tf.errors import DataError
 from maml_tf.glyphs import glyphs
 from maml_tf.packed_images import PackedImages
+from maml_tf.rl.environment import ENVIRONMENTS
 from maml_tf.tasks import SPLITS
 
 # The command that prepares a data set.
@@ -29,9 +30,13 @@ def open_images(datasource: str, data_dir: pathlib.Path) -> PackedImages:
     if datasource == "glyphs":
         return glyphs()
     command = _COMMANDS.get(datasource, _OWN_COMMAND.format(datasource))
-    images = PackedImages.open(
-        data_dir / datasource, hint=f"Prepare it with: {command}"
-    )
+    hint = f"Prepare it with: {command}"
+    if datasource not in _COMMANDS:
+        hint += (
+            "; or name another --datasource: sinusoid, glyphs, "
+            f"{', '.join([*_COMMANDS, *ENVIRONMENTS])}."
+        )
+    images = PackedImages.open(data_dir / datasource, hint=hint)
     for split in SPLITS:
         if split not in images.splits:
             raise DataError(
