@@ -8,7 +8,6 @@ from maml_tf.configs import ImageConfig
 from maml_tf.evaluation import NUM_TASKS, Evaluator, search_step_size
 from maml_tf.experiment import Experiment, SupervisedExperiment
 from maml_tf.results import Evaluation, Results, write_results
-from maml_tf.rl.config import fine_tuning_step_size
 from maml_tf.run_directory import RunDirectory
 from maml_tf.trained_networks import TrainedNetwork, of_original, of_run
 
@@ -123,12 +122,12 @@ def evaluate_network(
         experiment: the network and its tasks.
         iteration: iterations that it was trained for.
         settings: what to evaluate; step size None searches it on the
-            validation tasks, and takes the paper's for a policy.
+            validation tasks.
     """
     if isinstance(experiment, SupervisedExperiment):
         evaluations = _evaluate_supervised(experiment, settings)
     else:
-        evaluations = [_evaluate_policy(name, experiment, settings)]
+        evaluations = [_evaluate_policy(experiment, settings)]
     return Results(
         name,
         experiment,
@@ -180,18 +179,21 @@ def _evaluate_supervised(
 
 
 def _evaluate_policy(
-    name: str, experiment: Experiment, settings: EvaluationSettings
+    experiment: Experiment, settings: EvaluationSettings
 ) -> Evaluation:
     # It imports TensorFlow Probability, which takes seconds.
     from maml_tf.rl import evaluation
 
-    environment = experiment.config.datasource
-    alpha = settings.alpha
-    if alpha is None:
-        alpha = fine_tuning_step_size(environment, name)
-    num_rollouts, num_updates = evaluation.protocol(environment)
+    num_rollouts, num_updates = evaluation.protocol(
+        experiment.config.datasource
+    )
     if settings.shots is not None:
         (num_rollouts,) = settings.shots
+    alpha = settings.alpha
+    if alpha is None:
+        alpha = evaluation.search_step_size(
+            experiment, num_rollouts, num_updates
+        )
     goals = experiment.environment.test_tasks(
         settings.num_tasks or evaluation.NUM_GOALS
     )
@@ -201,7 +203,7 @@ def _evaluate_policy(
     return Evaluation(
         num_rollouts,
         alpha,
-        alpha_searched=False,
+        alpha_searched=settings.alpha is None,
         values=found.returns,
         metric=experiment.reports,
         counts={

@@ -5,12 +5,11 @@ import pathlib
 import re
 
 from maml_tf.checkpoints import Checkpoints
-from maml_tf.configs import ImageConfig, SinusoidConfig, TrainingConfig
+from maml_tf.configs import ImageConfig, TrainingConfig
 from maml_tf.datasets import open_images
 from maml_tf.errors import RunDirectoryError
 from maml_tf.experiment import Experiment, ImageExperiment, build_experiment
 from maml_tf.original import read_original_checkpoint
-from maml_tf.rl.config import RLConfig, fine_tuning_step_size
 from maml_tf.run_directory import RunDirectory
 
 
@@ -23,8 +22,8 @@ class TrainedNetwork:
         experiment: the experiment.
         iteration: iterations of training.
         alpha: the step size of its meta-training; 0 for the oracle, which
-            knows the task; the paper's for another policy; None for another
-            network that was not meta-trained.
+            knows the task; None for another network that was not
+            meta-trained.
     """
 
     name: str
@@ -95,7 +94,5 @@ def of_original(
 def _step_size(config: TrainingConfig) -> float | None:
     if config.metatrain_iterations:
         return config.alpha
-    if isinstance(config, RLConfig):
-        return fine_tuning_step_size(config.datasource, config.method)
-    oracle = isinstance(config, SinusoidConfig) and config.baseline == "oracle"
+    oracle = getattr(config, "baseline", None) == "oracle"
     return 0.0 if oracle else None

@@ -161,26 +161,3 @@ def joint_iterations(config: RLConfig) -> int:
         config.datasource.split("_")[0]
     ]
     return math.ceil(joint * config.metatrain_iterations / meta)
-
-
-def fine_tuning_step_size(datasource: str, name: str) -> float:
-    """The step size by which a policy that was not meta-trained is adapted.
-
-    The original's evaluation scripts name those that the paper tuned.
-
-    Args:
-        datasource: the environment.
-        name: `pretrained`, `random`, or `oracle`, which is not adapted.
-    """
-    if name == "oracle":
-        return 0.0
-    return _FINE_TUNING[datasource][name == "random"]
-
-
-_FINE_TUNING = {  # pretrained, random
-    "point": (0.5, 0.5),
-    "cheetah_vel": (0.02, 0.1),
-    "cheetah_dir": (0.2, 1.0),
-    "ant_vel": (0.2, 1.0),
-    "ant_dir": (0.2, 1.0),
-}

@@ -10,6 +10,7 @@ from maml_tf.rl.rollouts import Rollouts
 
 NUM_GOALS = 40
 EVALUATION_SEED = 0  # of the rollouts; the goals have their own
+VALIDATION_SEED = 1_000_000  # of goals that are not among those of training
 
 # Rollouts of a goal before and after each update: 4000 transitions, and twice
 # that for ant_dir, as in the original.
@@ -17,6 +18,11 @@ ROLLOUTS = {"point": 40, "ant_dir": 40}
 DEFAULT_ROLLOUTS = 20
 UPDATES = {"point": 4}
 DEFAULT_UPDATES = 3
+# Candidates for fine-tuning a policy that was not meta-trained. The paper tuned
+# its step size by hand.
+STEP_SIZES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+NUM_VALIDATION_GOALS = 20
+
 LATER_STEPS = 0.5  # step size of all updates but the first, relative to it
 
 
@@ -43,6 +49,27 @@ def protocol(environment: str) -> tuple[int, int]:
         ROLLOUTS.get(environment, DEFAULT_ROLLOUTS),
         UPDATES.get(environment, DEFAULT_UPDATES),
     )
+
+
+def search_step_size(
+    experiment: PolicyExperiment, num_rollouts: int, num_updates: int
+) -> float:
+    """The step size of `STEP_SIZES` that adapts best to validation goals.
+
+    Best is the best mean return over goals and over the updates 1 to n. A goal
+    whose episodes all broke down counts as worst.
+    """
+    goals = experiment.environment.sample_tasks(
+        np.random.default_rng(VALIDATION_SEED), NUM_VALIDATION_GOALS
+    )
+
+    def area(alpha: float) -> float:
+        returns = evaluate_policy(
+            experiment, goals, num_rollouts, alpha, num_updates
+        ).returns[:, 1:]
+        return np.where(np.isfinite(returns), returns, -np.inf).mean()
+
+    return max(STEP_SIZES, key=area)
 
 
 def evaluate_policy(
