@@ -80,8 +80,8 @@ def report(
 def table_header(networks: list[Results]) -> list[str]:
     """Titles of the columns."""
     statistics = ["norm by"] if _statistics(networks) else []
-    names = ["policy", "rollouts"] if _policies(networks) else ["network", "K"]
-    return [*names, *statistics, "step"] + [
+    network = "policy" if _policies(networks) else "network"
+    return [network, "K", *statistics, "step"] + [
         f"{u} update" + ("s" if u != 1 else "") for u in _updates(networks)
     ]
 
@@ -179,8 +179,9 @@ def _notes_on_rollouts(networks: list[Results]) -> list[str]:
     evaluation = networks[0].evaluations[0]
     transitions = evaluation.counts["transitions_per_goal"]
     notes = [
-        "Return (sum of rewards, not discounted) with fresh rollouts, "
-        f"{transitions} transitions of each goal, on {networks[0].num_tasks} "
+        "Return (sum of rewards, not discounted) with fresh data, K rollouts "
+        f"or {transitions} transitions of each goal, on "
+        f"{networks[0].num_tasks} "
         "held-out goals, ± 95 % interval over the goals. The step size is that "
         "of the first update, half of it of the others.",
     ]
@@ -254,7 +255,9 @@ def _paper_cell(point, evaluation: Evaluation) -> str:
 
 
 def _print(title, header, rows, notes, console: Console) -> None:
-    table = Table(title=title, box=box.SIMPLE, collapse_padding=True)
+    table = Table(
+        title=title, box=box.SIMPLE, collapse_padding=True, pad_edge=False
+    )
     for i, heading in enumerate(header):
         table.add_column(heading, justify="left" if i == 0 else "right")
     for i, row in enumerate(rows):
