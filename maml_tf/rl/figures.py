@@ -81,11 +81,11 @@ def plot_training(
                 )
         axis.set_xlabel("iteration")
         axis.set_ylabel("return on training goals")
-        axis.legend(fontsize=9)
         axis.grid(alpha=0.25, lw=0.5)
-        figure.tight_layout()
+        figure.legend(loc="lower center", ncols=2, fontsize=9)
+        figure.tight_layout(rect=(0, 0.12, 1, 1))
 
-    write_figure(path, (5.6, 3.9), draw)
+    write_figure(path, (5.6, 4.2), draw)
 
 
 def draw_runs(directory: pathlib.Path, name: str, results: Results) -> None:
