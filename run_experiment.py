@@ -14,7 +14,7 @@ lists both.
 import pathlib
 import sys
 
-from absl import app, logging
+from absl import app, flags, logging
 from rich.console import Console
 
 from maml_tf.baselines import baseline_configs, evaluate_random
@@ -138,8 +138,16 @@ def export(
     )
 
 
+def trains_policies() -> bool:
+    """Whether the command line names an environment."""
+    try:
+        FLAGS(sys.argv, known_only=True)
+    except flags.Error:
+        return False  # app.run says what is wrong
+    return FLAGS.datasource in ENVIRONMENTS
+
+
 if __name__ == "__main__":
-    app.call_after_init(
-        lambda: start_tensorflow(large_ops=FLAGS.datasource in ENVIRONMENTS)
-    )
+    # Before app.run, which starts devices, and not quietly.
+    start_tensorflow(large_ops=trains_policies())
     app.run(main)

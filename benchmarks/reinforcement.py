@@ -108,5 +108,5 @@ def main(argv: list[str]) -> None:
 if __name__ == "__main__":
     flags.DEFINE_enum("environment", "cheetah_dir", ENVIRONMENTS, "which tasks")
     flags.DEFINE_integer("iterations", 3, "how many to time", lower_bound=2)
-    app.call_after_init(lambda: start_tensorflow(large_ops=True))
+    start_tensorflow(large_ops=True)
     app.run(main)
