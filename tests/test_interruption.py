@@ -27,12 +27,16 @@ def final_state(logdir):
     iteration = Checkpoints(run.checkpoints, state).restore_latest()
     values = [v.numpy().tobytes() for vs in state.values() for v in vs]
     log = (run.path / "train.csv").read_text()
-    results = (run.path / "results.json").read_text()
+    results = (run.path / "results_tasks20.json").read_text()
     return iteration, values, log, results
 
 
 def test_killed_runs_end_bit_identical(tmp_path):
-    arguments = ["--metatrain_iterations=4000", "--compare=False"]
+    arguments = [
+        "--metatrain_iterations=4000",
+        "--compare=False",
+        "--test_tasks=20",
+    ]
     through = start(f"--logdir={tmp_path / 'through'}", *arguments)
     _, error = through.communicate(timeout=120)
     assert through.returncode == 0, error

@@ -116,9 +116,10 @@ def test_commands_of_the_originals_readme_run_and_do_not_collide(
             *re.sub("70000", "100", line).split(),
             "--log=False",
             "--compare=False",
+            "--test_tasks=20",
         )
         (run,) = pathlib.Path("logs/sine").glob(f"sinusoid.{method}.*")
-        results = json.loads((run / "results.json").read_text())
+        results = json.loads((run / "results_tasks20.json").read_text())
         assert results["name"] == method
         assert results["iteration"] == 100
     assert len(list(pathlib.Path("logs/sine").iterdir())) == 3
@@ -214,6 +215,7 @@ def test_other_objectives_and_networks_run(tmp_path):
         "--update_batch_size=4",
         "--seed=3",
         "--compare=False",
+        "--test_tasks=20",
     )
     (run,) = tmp_path.iterdir()
     assert run.name == (
