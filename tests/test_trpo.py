@@ -164,6 +164,16 @@ def test_without_advantage_theta_stays():
     assert not movement(step).numpy().any()
 
 
+def test_without_a_finite_direction_theta_stays():
+    advantages = OUTER.advantages.numpy()
+    advantages[0, 0] = np.nan
+    step = compiled_step()(
+        [draw(10)], OUTER._replace(advantages=tf.constant(advantages))
+    )
+    assert step.accepted == 0
+    assert not movement(step).numpy().any()
+
+
 def test_padding_changes_nothing():
     plain, padded, other = (
         movement(compiled_step()([draw(10, **options)], draw(1, **options)))

@@ -155,8 +155,10 @@ def _line_search(
         going_on, body, (0, False, zero, surrogate, zero)
     )
     taken = tf.cast(accepted, dtype)
+    moved = _moved(theta, step, size)
     return TrpoResult(
-        _moved(theta, step, taken * size),
+        # Not a step of length 0, which is NaN if the direction is not finite.
+        [tf.where(accepted, *pair) for pair in zip(moved, theta, strict=True)],
         taken,
         taken * size,
         surrogate,
