@@ -178,6 +178,7 @@ def test_what_evaluation_can_be_asked(logdir):
     np.testing.assert_allclose(values * 10, np.round(values * 10), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_as_if_it_had_not_stopped(logdir, trained, tmp_path):
     again = ("--metatrain_iterations=510", *SMALL)
     command(f"--logdir={logdir}", *again)

@@ -191,6 +191,7 @@ def test_finite_differences_give_nearly_the_same_step_without_kinks():
     assert 0.9 < cosine(movement(exact), movement(differences)) < 1 - 1e-9
 
 
+@pytest.mark.slow
 def test_curvature_of_some_samples_gives_a_similar_step():
     exact = compiled_step()([draw(10)], OUTER)
     thinned = compiled_step(curvature_stride=2)([draw(10)], OUTER)
