@@ -45,6 +45,9 @@ class TrainingConfig:
     # Of initial weights and training tasks.
     seed: int = 0
 
+    # `oracle` tells the network its task, where an experiment has that.
+    baseline: ClassVar[str | None] = None
+
     MINIMA: ClassVar[dict[str, int]] = {
         "pretrain_iterations": 0,
         "metatrain_iterations": 0,
@@ -74,6 +77,11 @@ class TrainingConfig:
                 "There is nothing to train: pretrain_iterations and "
                 "metatrain_iterations are both 0."
             )
+        if self.baseline not in (None, "oracle"):
+            raise ConfigError(
+                "baseline must be 'oracle' or None. Received: "
+                f"baseline={self.baseline!r}"
+            )
         if self.norm not in NORMS:
             raise ConfigError(
                 f"norm must be one of {NORMS}. Received: norm={self.norm!r}"
@@ -91,12 +99,13 @@ class TrainingConfig:
     @property
     def method(self) -> str:
         """What the run is: `maml`, `first-order`, `pretrained`, ..."""
+        oracle = self.baseline == "oracle"
         if not self.metatrain_iterations:
-            return "pretrained"
+            return "oracle" if oracle else "pretrained"
         trained = "first-order" if self.first_order else "maml"
         if self.pretrain_iterations:
             trained += f".pretrained_{self.pretrain_iterations}"
-        return trained
+        return f"oracle.{trained}" if oracle else trained
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -141,21 +150,6 @@ class SinusoidConfig(TrainingConfig):
     baseline: str | None = None
 
     datasource: ClassVar[str] = "sinusoid"
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.baseline not in (None, "oracle"):
-            raise ConfigError(
-                "baseline must be 'oracle' or None. Received: "
-                f"baseline={self.baseline!r}"
-            )
-
-    @property
-    def method(self) -> str:
-        trained = super().method
-        if self.baseline == "oracle":
-            return "oracle" if trained == "pretrained" else f"oracle.{trained}"
-        return trained
 
     @property
     def run_name(self) -> str:

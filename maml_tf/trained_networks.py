@@ -94,5 +94,4 @@ def of_original(
 def _step_size(config: TrainingConfig) -> float | None:
     if config.metatrain_iterations:
         return config.alpha
-    oracle = getattr(config, "baseline", None) == "oracle"
-    return 0.0 if oracle else None
+    return 0.0 if config.baseline == "oracle" else None

@@ -74,7 +74,6 @@ class RLConfig(TrainingConfig):
         super().__post_init__()
         for name, choices in (
             ("datasource", ENVIRONMENTS),
-            ("baseline", (None, "oracle")),
             ("outer_step", OUTER_STEPS),
             ("curvature", CURVATURES),
             ("norm", (None,)),
@@ -95,13 +94,6 @@ class RLConfig(TrainingConfig):
                 "curvature_stride goes with curvature=exact. Received: "
                 f"curvature={self.curvature}"
             )
-
-    @property
-    def method(self) -> str:
-        trained = super().method
-        if self.baseline == "oracle":
-            return "oracle" if trained == "pretrained" else f"oracle.{trained}"
-        return trained
 
     @property
     def identity(self) -> dict[str, Any]:
