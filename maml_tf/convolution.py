@@ -10,9 +10,13 @@ longest over just those. As a product of matrices,
 
 they take half the time, and the patches are made once for all of them.
 Nothing else differs from Keras' layer.
+
+Batch normalization can use more of a product than its values: it finds it
+with `convolution_of`.
 """
 
 import functools
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -25,6 +29,28 @@ MAX_PATCH_BYTES = 4 * 2**20
 TYPICAL_EXAMPLES = 16
 
 
+class Convolution(NamedTuple):
+    """A convolution as a product of matrices: its factors and the result.
+
+    Attributes:
+        patches: what the kernel sees for each pixel of the outputs, float
+            [examples * pixels, kernel height * width * channels].
+        kernel: [kernel height * width * channels, filters].
+        products: patches kernel, [examples * pixels, filters].
+        bias: [filters], to be added to the products; or None.
+    """
+
+    patches: tf.Tensor
+    kernel: tf.Tensor
+    products: tf.Tensor
+    bias: tf.Tensor | None = None
+
+
+def convolution_of(outputs: tf.Tensor) -> Convolution | None:
+    """How `outputs` were made, if a `Conv2D` made them as a product."""
+    return getattr(outputs, "_maml_tf_convolution", None)
+
+
 @keras.saving.register_keras_serializable(package="maml_tf")
 class Conv2D(keras.layers.Conv2D):
     """Keras' layer, by products of matrices where they pay.
@@ -33,15 +59,35 @@ class Conv2D(keras.layers.Conv2D):
     when traced, and patches of at most `MAX_PATCH_BYTES`.
     """
 
+    def call(self, inputs):
+        if not self._fits(inputs):
+            return super().call(inputs)
+        convolution = self._convolve(inputs, self.kernel)
+        outputs = self._outputs(inputs, convolution)
+        if self.use_bias:
+            bias = tf.convert_to_tensor(self.bias)
+            outputs += bias
+            convolution = convolution._replace(bias=bias)
+        if self.activation is keras.activations.linear:
+            outputs._maml_tf_convolution = convolution
+        return self.activation(outputs)
+
     def convolution_op(self, inputs, kernel):
         if not self._fits(inputs):
             return super().convolution_op(inputs, kernel)
+        return self._outputs(inputs, self._convolve(inputs, kernel))
+
+    def _convolve(self, inputs, kernel) -> Convolution:
         return _convolve(
             tf.convert_to_tensor(inputs),
             tf.convert_to_tensor(kernel),
             self.strides,
             self.padding.upper(),
         )
+
+    def _outputs(self, inputs, convolution: Convolution) -> tf.Tensor:
+        _, *image = self.compute_output_shape(inputs.shape)
+        return tf.reshape(convolution.products, [-1, *image])
 
     def _fits(self, inputs) -> bool:
         if (
@@ -61,53 +107,54 @@ class Conv2D(keras.layers.Conv2D):
 
 def _convolve(
     images: tf.Tensor, kernel: tf.Tensor, strides: tuple, padding: str
-) -> tf.Tensor:
+) -> Convolution:
     """`tf.nn.conv2d`, computed otherwise.
 
     The three functions with a gradient below are each other's derivatives, so
     derivatives of any order stay among them.
     """
     image_shape, kernel_shape = tf.shape(images), kernel.shape
+    filters = kernel_shape[3]
     taps = _taps(images.shape[1:3], kernel_shape[:2], strides, padding)
-    output_shape = [-1, *taps.shape[:2], kernel_shape[3]]
 
     def patches(x: tf.Tensor) -> tf.Tensor:
         """float [examples * outputs, kernel height * width * channels]."""
         height, width, channels = x.shape[1:]
         pixels = tf.reshape(x, [-1, height * width, channels])
         # Outside of the image is one more pixel, all zero.
-        pixels = tf.pad(pixels, [[0, 0], [0, 1], [0, 0]])
+        outside = tf.zeros_like(pixels[:, :1])
+        pixels = tf.concat([pixels, outside], axis=1)
         seen = np.where(taps < 0, height * width, taps)
         return tf.reshape(
             tf.gather(pixels, seen.astype(np.int32), axis=1),
             [-1, np.prod(kernel_shape[:3])],
         )
 
-    def convolve(x_patches: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
-        w = tf.reshape(w, [-1, kernel_shape[3]])
-        return tf.reshape(tf.matmul(x_patches, w), output_shape)
-
     def kernel_gradient(x_patches: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
-        dy = tf.reshape(dy, [-1, kernel_shape[3]])
-        dw = tf.matmul(x_patches, dy, transpose_a=True)
-        return tf.reshape(dw, kernel_shape)
+        return tf.matmul(x_patches, dy, transpose_a=True)
 
     def image_gradient(w: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
-        return tf.nn.conv2d_transpose(dy, w, image_shape, strides, padding)
+        return tf.nn.conv2d_transpose(
+            tf.reshape(dy, [-1, *taps.shape[:2], filters]),
+            tf.reshape(w, kernel_shape),
+            image_shape,
+            strides,
+            padding,
+        )
 
     images_patches = patches(images)
 
     @tf.custom_gradient
-    def outputs(x, w):
+    def products(x, w):
         def gradient(dy):
             return to_images(w, dy), to_kernel(x, dy)
 
-        return convolve(images_patches, w), gradient
+        return tf.matmul(images_patches, w), gradient
 
     @tf.custom_gradient
     def to_kernel(x, dy):
         def gradient(dw):
-            return to_images(dw, dy), outputs(x, dw)
+            return to_images(dw, dy), products(x, dw)
 
         return kernel_gradient(images_patches, dy), gradient
 
@@ -117,12 +164,13 @@ def _convolve(
             dx_patches = patches(dx)
             return (
                 kernel_gradient(dx_patches, dy),
-                convolve(dx_patches, w),
+                tf.matmul(dx_patches, w),
             )
 
         return image_gradient(w, dy), gradient
 
-    return outputs(images, kernel)
+    kernel = tf.reshape(kernel, [-1, filters])
+    return Convolution(images_patches, kernel, products(images, kernel))
 
 
 @functools.lru_cache

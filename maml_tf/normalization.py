@@ -17,7 +17,12 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from maml_tf.batch_normalize import batch_normalize
+from maml_tf.batch_normalize import (
+    Statistics,
+    batch_normalize,
+    normalize_products,
+)
+from maml_tf.convolution import convolution_of
 
 NORMALIZATION_LAYERS = (
     keras.layers.BatchNormalization,
@@ -69,18 +74,36 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def call(self, inputs, training=None, mask=None):
         if not (training and self.trainable and self._is_plain(inputs, mask)):
             return super().call(inputs, training=training, mask=mask)
-        channels = inputs.shape[-1]
-        found = batch_normalize(
-            tf.reshape(inputs, [-1, channels]), self.epsilon
-        )
+        found = self._normalize(inputs)
         for moving, now in (
             (self.moving_mean, found.mean),
             (self.moving_variance, found.variance),
         ):
-            now = tf.cast(tf.reshape(now, [channels]), moving.dtype)
+            now = tf.cast(tf.reshape(now, moving.shape), moving.dtype)
             moving.assign(moving * self.momentum + now * (1.0 - self.momentum))
-        outputs = tf.reshape(found.outputs, [-1, *inputs.shape[1:]])
-        return _scale_and_offset(outputs, self.gamma, self.beta, [channels])
+        return tf.reshape(found.outputs, [-1, *inputs.shape[1:]])
+
+    def _normalize(self, inputs) -> Statistics:
+        """Of the inputs; the outputs are scaled and have their offset."""
+        channels = inputs.shape[-1]
+        gamma, beta = (
+            None if x is None else tf.cast(x, inputs.dtype)
+            for x in (self.gamma, self.beta)
+        )
+        made = convolution_of(inputs)
+        if made is not None and made.patches.shape[1] <= channels:
+            found = normalize_products(
+                made.patches, made.kernel, self.epsilon, gamma, beta
+            )
+        else:
+            x = inputs if made is None else made.products
+            found = batch_normalize(tf.reshape(x, [-1, channels]), self.epsilon)
+            outputs = _scale_and_offset(found.outputs, gamma, beta, [channels])
+            found = found._replace(outputs=outputs)
+        if made is None or made.bias is None:
+            return found
+        # The bias moves the mean and nothing else.
+        return found._replace(mean=found.mean + made.bias)
 
     def _is_plain(self, inputs, mask) -> bool:
         """Whether all examples count, and equations are written out."""
