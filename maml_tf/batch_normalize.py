@@ -15,16 +15,20 @@ twice as many passes over the data, and MAML takes most of its elementwise
 time here.
 
 If x = P W with few columns in P, as after a network's first convolution, it
-need not be passed over at all. With P centered and C = P^T P / n,
+need not be passed over at all. With p the mean of P's rows and C their
+covariance,
 
-    v = diag(W^T C W)  and  y gamma + beta = [P 1] [W s gamma; beta],
+    v = diag(W^T C W),  y gamma + beta = P (W s gamma) + beta - p W s gamma,
 
-whose derivatives are again products of small matrices with [P 1].
+another convolution, whose kernel and offset come from small matrices.
 """
 
 from typing import NamedTuple
 
 import tensorflow as tf
+
+from maml_tf.convolution import Convolution
+from maml_tf.row_moments import mean_of_rows
 
 
 class Statistics(NamedTuple):
@@ -75,51 +79,56 @@ def batch_normalize(x: tf.Tensor, epsilon: float) -> Statistics:
     return found._replace(outputs=normalize(x))
 
 
-def normalize_products(
-    p: tf.Tensor, w: tf.Tensor, epsilon: float, gamma=None, beta=None
+def normalize_convolution(
+    convolution: Convolution, epsilon: float, gamma=None, beta=None
 ) -> Statistics:
-    """Normalizes x = p w over examples, exactly to every derivative.
+    """Normalizes a convolution's products, exactly to every derivative.
 
     Args:
-        p: float [examples, elements], best no more elements than channels.
-        w: [elements, channels].
+        convolution: of no more elements than filters, to be faster.
         epsilon: added to the variance.
-        gamma, beta: scale and offset of y, [channels] each, or None.
+        gamma, beta: scale and offset of y, float [filters] each, or None.
 
     Returns:
-        Statistics of x, with y gamma + beta in place of y.
+        Statistics of the products, with y gamma + beta in place of y.
     """
-    mean = _mean(p)
-    p -= mean
-    covariance = tf.matmul(p, p, transpose_a=True) * _share(p)
+    w = tf.reshape(convolution.kernel, [-1, convolution.filters])
+    mean, covariance = convolution.patch_moments()
     variance = tf.reduce_sum(w * tf.matmul(covariance, w), 0, keepdims=True)
     scale = tf.math.rsqrt(variance + epsilon)
     folded = w * (scale if gamma is None else scale * gamma)
+    offset = -tf.matmul(mean, folded)
     if beta is not None:
-        p = tf.pad(p, [[0, 0], [0, 1]], constant_values=1)
-        folded = tf.concat([folded, beta[None]], axis=0)
-    return Statistics(tf.matmul(mean, w), variance, scale, tf.matmul(p, folded))
+        offset += beta
+    return Statistics(
+        tf.matmul(mean, w),
+        variance,
+        scale,
+        convolution.folded(folded, offset),
+    )
 
 
 def _statistics(x: tf.Tensor, epsilon: float) -> Statistics:
-    mean = _mean(x)
+    mean = mean_of_rows(x)
     centered = x - mean
-    variance = _mean(tf.square(centered))
+    variance = mean_of_rows(tf.square(centered))
     scale = tf.math.rsqrt(variance + epsilon)
     return Statistics(mean, variance, scale, centered * scale)
 
 
 def _first(dy: tf.Tensor, found: Statistics) -> tf.Tensor:
     y = found.outputs
-    return (dy - _mean(dy) - y * _mean(dy * y)) * found.scale
+    return (dy - mean_of_rows(dy) - y * mean_of_rows(dy * y)) * found.scale
 
 
 def _second(
     c: tf.Tensor, dy: tf.Tensor, found: Statistics
 ) -> tuple[tf.Tensor, tf.Tensor]:
     y, scale = found.outputs, found.scale
-    c_y, dy_y = _mean(c * y), _mean(dy * y)
-    rest = _mean(c * dy) - _mean(c) * _mean(dy) - c_y * dy_y
+    c_y, dy_y = mean_of_rows(c * y), mean_of_rows(dy * y)
+    rest = (
+        mean_of_rows(c * dy) - mean_of_rows(c) * mean_of_rows(dy) - c_y * dy_y
+    )
     to_dy = _first(c, found)
     to_x = tf.add_n(
         [
@@ -129,17 +138,3 @@ def _second(
         ]
     )
     return to_dy, to_x
-
-
-def _mean(x: tf.Tensor) -> tf.Tensor:
-    """Over examples, [1, channels]; a product of matrices is fastest."""
-    return tf.matmul(tf.fill([1, _count(x)], _share(x)), x)
-
-
-def _count(x: tf.Tensor) -> int | tf.Tensor:
-    return tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
-
-
-def _share(x: tf.Tensor) -> tf.Tensor:
-    """Of one example in a mean."""
-    return 1 / tf.cast(_count(x), x.dtype)

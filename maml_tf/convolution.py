@@ -11,16 +11,18 @@ longest over just those. As a product of matrices,
 they take half the time, and the patches are made once for all of them.
 Nothing else differs from Keras' layer.
 
-Batch normalization can use more of a product than its values: it finds it
-with `convolution_of`.
+Batch normalization can use more of a convolution than its values: it finds it
+by `convolution_of`.
 """
 
+import dataclasses
 import functools
-from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from maml_tf.row_moments import covariance_of_rows, mean_of_rows
 
 # Beyond it the patches no longer fit into a core's cache, and TensorFlow's
 # own gradient is as fast in less memory.
@@ -29,25 +31,155 @@ MAX_PATCH_BYTES = 4 * 2**20
 TYPICAL_EXAMPLES = 16
 
 
-class Convolution(NamedTuple):
-    """A convolution as a product of matrices: its factors and the result.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Convolution:
+    """A convolution by TensorFlow, and what can be known of it.
+
+    With `pixels` those of all outputs of all examples, and `elements` kernel
+    height * width * channels:
 
     Attributes:
-        patches: what the kernel sees for each pixel of the outputs, float
-            [examples * pixels, kernel height * width * channels].
-        kernel: [kernel height * width * channels, filters].
-        products: patches kernel, [examples * pixels, filters].
-        bias: [filters], to be added to the products; or None.
+        images: float [examples, height, width, channels].
+        kernel: [kernel height, kernel width, channels, filters].
+        strides: of rows and columns.
+        padding: `SAME` or `VALID`.
+        bias: [filters], for who adds it; or None.
     """
 
-    patches: tf.Tensor
+    images: tf.Tensor
     kernel: tf.Tensor
-    products: tf.Tensor
+    strides: tuple[int, int]
+    padding: str
     bias: tf.Tensor | None = None
+
+    @property
+    def elements(self) -> int:
+        return int(np.prod(self.kernel.shape[:3]))
+
+    @property
+    def filters(self) -> int:
+        return self.kernel.shape[3]
+
+    @functools.cached_property
+    def products(self) -> tf.Tensor:
+        """The outputs without bias: [pixels, filters]."""
+        return self._rows(self._convolve(self.images, self.kernel))
+
+    def folded(self, kernel: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
+        """The same with another kernel [elements, filters], and an offset.
+
+        Args:
+            kernel: [elements, filters].
+            offset: [1, filters].
+
+        Returns:
+            [pixels, filters].
+        """
+        kernel = tf.reshape(kernel, self.kernel.shape)
+        outputs = self._convolve(self.images, kernel)
+        return self._rows(tf.nn.bias_add(outputs, offset[0]))
+
+    def patch_moments(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Of what the kernel sees for each pixel, if its elements are few.
+
+        Returns:
+            The mean [1, elements] and covariance [elements, elements].
+        """
+        # A kernel for each element, which sees nothing else.
+        each = tf.eye(self.elements, dtype=self.kernel.dtype)
+        each = tf.reshape(each, [*self.kernel.shape[:3], self.elements])
+        mean_image = tf.reduce_mean(self.images, axis=0, keepdims=True)
+        mean = tf.reduce_mean(self._convolve(mean_image, each), axis=[0, 1, 2])
+        centered = tf.nn.bias_add(self._convolve(self.images, each), -mean)
+        return mean[None], covariance_of_rows(self._rows(centered))
+
+    def _convolve(self, images: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        return tf.nn.conv2d(images, kernel, self.strides, self.padding)
+
+    def _rows(self, outputs: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(outputs, [-1, outputs.shape[3]])
+
+
+class ProductConvolution(Convolution):
+    """The same, computed as a product of patches and kernel."""
+
+    @functools.cached_property
+    def patches(self) -> tf.Tensor:
+        """What the kernel sees for each pixel: [pixels, elements]."""
+        return _patches(self.images, self._taps)
+
+    @functools.cached_property
+    def products(self) -> tf.Tensor:
+        """The outputs without bias: [pixels, filters].
+
+        The three functions with a gradient below are each other's
+        derivatives, so derivatives of any order stay among them.
+        """
+        image_shape, kernel_shape = tf.shape(self.images), self.kernel.shape
+        image_patches, taps = self.patches, self._taps
+
+        def kernel_gradient(x_patches: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
+            return tf.matmul(x_patches, dy, transpose_a=True)
+
+        def image_gradient(w: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
+            return tf.nn.conv2d_transpose(
+                tf.reshape(dy, [-1, *taps.shape[:2], self.filters]),
+                tf.reshape(w, kernel_shape),
+                image_shape,
+                self.strides,
+                self.padding,
+            )
+
+        @tf.custom_gradient
+        def products(x, w):
+            def gradient(dy):
+                return to_images(w, dy), to_kernel(x, dy)
+
+            return tf.matmul(image_patches, w), gradient
+
+        @tf.custom_gradient
+        def to_kernel(x, dy):
+            def gradient(dw):
+                return to_images(dw, dy), products(x, dw)
+
+            return kernel_gradient(image_patches, dy), gradient
+
+        @tf.custom_gradient
+        def to_images(w, dy):
+            def gradient(dx):
+                dx_patches = _patches(dx, taps)
+                return (
+                    kernel_gradient(dx_patches, dy),
+                    tf.matmul(dx_patches, w),
+                )
+
+            return image_gradient(w, dy), gradient
+
+        return products(
+            self.images, tf.reshape(self.kernel, [-1, self.filters])
+        )
+
+    def folded(self, kernel: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
+        # The offset is a row of the kernel that sees ones.
+        patches = tf.pad(self.patches, [[0, 0], [0, 1]], constant_values=1)
+        return tf.matmul(patches, tf.concat([kernel, offset], axis=0))
+
+    def patch_moments(self) -> tuple[tf.Tensor, tf.Tensor]:
+        mean = mean_of_rows(self.patches)
+        return mean, covariance_of_rows(self.patches - mean)
+
+    @property
+    def _taps(self) -> np.ndarray:
+        return _taps(
+            self.images.shape[1:3],
+            self.kernel.shape[:2],
+            self.strides,
+            self.padding,
+        )
 
 
 def convolution_of(outputs: tf.Tensor) -> Convolution | None:
-    """How `outputs` were made, if a `Conv2D` made them as a product."""
+    """How `outputs` were made, if a `Conv2D` made them and nothing else."""
     return getattr(outputs, "_maml_tf_convolution", None)
 
 
@@ -60,43 +192,45 @@ class Conv2D(keras.layers.Conv2D):
     """
 
     def call(self, inputs):
-        if not self._fits(inputs):
+        if not self._is_plain(inputs):
             return super().call(inputs)
-        convolution = self._convolve(inputs, self.kernel)
-        outputs = self._outputs(inputs, convolution)
-        if self.use_bias:
-            bias = tf.convert_to_tensor(self.bias)
+        bias = tf.convert_to_tensor(self.bias) if self.use_bias else None
+        convolution = self._convolution(inputs, self.kernel, bias)
+        outputs = self._outputs(convolution)
+        if bias is not None:
             outputs += bias
-            convolution = convolution._replace(bias=bias)
         if self.activation is keras.activations.linear:
             outputs._maml_tf_convolution = convolution
         return self.activation(outputs)
 
     def convolution_op(self, inputs, kernel):
-        if not self._fits(inputs):
+        if not self._is_plain(inputs):
             return super().convolution_op(inputs, kernel)
-        return self._outputs(inputs, self._convolve(inputs, kernel))
+        return self._outputs(self._convolution(inputs, kernel))
 
-    def _convolve(self, inputs, kernel) -> Convolution:
-        return _convolve(
+    def _convolution(self, inputs, kernel, bias=None) -> Convolution:
+        kind = ProductConvolution if self._pays(inputs) else Convolution
+        return kind(
             tf.convert_to_tensor(inputs),
             tf.convert_to_tensor(kernel),
             self.strides,
             self.padding.upper(),
+            bias,
         )
 
-    def _outputs(self, inputs, convolution: Convolution) -> tf.Tensor:
-        _, *image = self.compute_output_shape(inputs.shape)
+    def _outputs(self, convolution: Convolution) -> tf.Tensor:
+        _, *image = self.compute_output_shape(convolution.images.shape)
         return tf.reshape(convolution.products, [-1, *image])
 
-    def _fits(self, inputs) -> bool:
-        if (
-            self.data_format != "channels_last"
-            or self.dilation_rate != (1, 1)
-            or self.groups != 1
-            or not inputs.shape[1:].is_fully_defined()
-        ):
-            return False
+    def _is_plain(self, inputs) -> bool:
+        return (
+            self.data_format == "channels_last"
+            and self.dilation_rate == (1, 1)
+            and self.groups == 1
+            and inputs.shape[1:].is_fully_defined()
+        )
+
+    def _pays(self, inputs) -> bool:
         examples, *image = inputs.shape
         outputs = self.compute_output_shape(
             (examples or TYPICAL_EXAMPLES, *image)
@@ -105,72 +239,16 @@ class Conv2D(keras.layers.Conv2D):
         return patches * inputs.dtype.size <= MAX_PATCH_BYTES
 
 
-def _convolve(
-    images: tf.Tensor, kernel: tf.Tensor, strides: tuple, padding: str
-) -> Convolution:
-    """`tf.nn.conv2d`, computed otherwise.
-
-    The three functions with a gradient below are each other's derivatives, so
-    derivatives of any order stay among them.
-    """
-    image_shape, kernel_shape = tf.shape(images), kernel.shape
-    filters = kernel_shape[3]
-    taps = _taps(images.shape[1:3], kernel_shape[:2], strides, padding)
-
-    def patches(x: tf.Tensor) -> tf.Tensor:
-        """float [examples * outputs, kernel height * width * channels]."""
-        height, width, channels = x.shape[1:]
-        pixels = tf.reshape(x, [-1, height * width, channels])
-        # Outside of the image is one more pixel, all zero.
-        outside = tf.zeros_like(pixels[:, :1])
-        pixels = tf.concat([pixels, outside], axis=1)
-        seen = np.where(taps < 0, height * width, taps)
-        return tf.reshape(
-            tf.gather(pixels, seen.astype(np.int32), axis=1),
-            [-1, np.prod(kernel_shape[:3])],
-        )
-
-    def kernel_gradient(x_patches: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
-        return tf.matmul(x_patches, dy, transpose_a=True)
-
-    def image_gradient(w: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
-        return tf.nn.conv2d_transpose(
-            tf.reshape(dy, [-1, *taps.shape[:2], filters]),
-            tf.reshape(w, kernel_shape),
-            image_shape,
-            strides,
-            padding,
-        )
-
-    images_patches = patches(images)
-
-    @tf.custom_gradient
-    def products(x, w):
-        def gradient(dy):
-            return to_images(w, dy), to_kernel(x, dy)
-
-        return tf.matmul(images_patches, w), gradient
-
-    @tf.custom_gradient
-    def to_kernel(x, dy):
-        def gradient(dw):
-            return to_images(dw, dy), products(x, dw)
-
-        return kernel_gradient(images_patches, dy), gradient
-
-    @tf.custom_gradient
-    def to_images(w, dy):
-        def gradient(dx):
-            dx_patches = patches(dx)
-            return (
-                kernel_gradient(dx_patches, dy),
-                tf.matmul(dx_patches, w),
-            )
-
-        return image_gradient(w, dy), gradient
-
-    kernel = tf.reshape(kernel, [-1, filters])
-    return Convolution(images_patches, kernel, products(images, kernel))
+def _patches(images: tf.Tensor, taps: np.ndarray) -> tf.Tensor:
+    """float [examples * outputs, kernel height * width * channels]."""
+    height, width, channels = images.shape[1:]
+    pixels = tf.reshape(images, [-1, height * width, channels])
+    # Outside of the image is one more pixel, all zero.
+    pixels = tf.concat([pixels, tf.zeros_like(pixels[:, :1])], axis=1)
+    seen = np.where(taps < 0, height * width, taps).astype(np.int32)
+    return tf.reshape(
+        tf.gather(pixels, seen, axis=1), [-1, taps.shape[2] * channels]
+    )
 
 
 @functools.lru_cache

@@ -20,7 +20,7 @@ from absl import logging
 from maml_tf.batch_normalize import (
     Statistics,
     batch_normalize,
-    normalize_products,
+    normalize_convolution,
 )
 from maml_tf.convolution import convolution_of
 
@@ -91,10 +91,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
             for x in (self.gamma, self.beta)
         )
         made = convolution_of(inputs)
-        if made is not None and made.patches.shape[1] <= channels:
-            found = normalize_products(
-                made.patches, made.kernel, self.epsilon, gamma, beta
-            )
+        if made is not None and made.elements <= made.filters:
+            found = normalize_convolution(made, self.epsilon, gamma, beta)
         else:
             x = inputs if made is None else made.products
             found = batch_normalize(tf.reshape(x, [-1, channels]), self.epsilon)

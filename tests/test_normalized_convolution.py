@@ -5,11 +5,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from maml_tf import convolution
 from maml_tf.convolution import Conv2D, convolution_of
 from maml_tf.normalization import BatchNormalization
 
 FEW, MANY = 1, 3  # channels: the kernel has fewer elements than filters, more
 FILTERS = 10
+
+
+@pytest.fixture(params=["small", "large"], autouse=True)
+def size(request, monkeypatch):
+    """Images whose patches fit, and such that are left to TensorFlow."""
+    if request.param == "large":
+        monkeypatch.setattr(convolution, "MAX_PATCH_BYTES", 0)
 
 
 def random(seed, *shape):
