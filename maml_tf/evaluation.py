@@ -47,8 +47,8 @@ ACCURACY = Metric("accuracy", max, largest=1.0, scale=100.0)  # shown in %
 class Evaluator:
     """Adapts to tasks and measures what it makes of their query sets.
 
-    One update of `CHUNK` tasks is compiled, once for each shape of tasks, and
-    called again for every further update and chunk.
+    All updates of `CHUNK` tasks are one compiled call, the same for any number
+    of updates.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Evaluator:
         self._loss = loss
         self._adapts = adapts
         self._metrics = metrics
-        self._step = None
+        self._measure = None
 
     def __call__(
         self,
@@ -110,27 +110,41 @@ class Evaluator:
         thetas = [
             tf.stack([tf.convert_to_tensor(t)] * num_tasks) for t in theta
         ]
-        if self._step is None:
-            self._step = trace_with_best_loop(
-                self._build, thetas, tasks, alpha
+        arguments = thetas, tasks, alpha, tf.constant(num_updates)
+        if self._measure is None:
+            self._measure = trace_with_best_loop(
+                self._build, *arguments
             ).function
-        values = []
-        for _ in range(num_updates + 1):
-            metrics, thetas = self._step(thetas, tasks, alpha)
-            values.append(tf.stack(metrics))
-        return tf.stack(values, axis=2).numpy()
+        return self._measure(*arguments).numpy().transpose(1, 2, 0)
 
     def _build(self, loop):
         def evaluate_and_update(theta, task, alpha):
             adaptation = adapt(
                 self._loss, theta, [task.support], alpha, adapts=self._adapts
             )
-            metrics = [metric(theta, task) for metric in self._metrics]
-            return metrics, adaptation.iterates[-1]
+            metrics = [
+                tf.cast(metric(theta, task), theta[0].dtype)
+                for metric in self._metrics
+            ]
+            return tf.stack(metrics), adaptation.iterates[-1]
 
-        return lambda thetas, tasks, alpha: loop(
-            lambda pair: evaluate_and_update(*pair, alpha), (thetas, tasks)
-        )
+        def measure(thetas, tasks, alpha, num_updates):
+            def body(i, thetas, values):
+                metrics, thetas = loop(
+                    lambda pair: evaluate_and_update(*pair, alpha),
+                    (thetas, tasks),
+                )
+                return i + 1, thetas, values.write(i, tf.transpose(metrics))
+
+            columns = num_updates + 1
+            _, _, values = tf.while_loop(
+                lambda i, *_: i < columns,
+                body,
+                (0, thetas, tf.TensorArray(thetas[0].dtype, columns)),
+            )
+            return values.stack()
+
+        return measure
 
 
 @dataclasses.dataclass(frozen=True)
