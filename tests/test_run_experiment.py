@@ -107,6 +107,7 @@ def test_a_second_time_nothing_is_trained_again(logdir, capsys):
     assert (logdir / MAML / "results.json").read_text() == before
 
 
+@pytest.mark.slow
 def test_commands_of_the_originals_readme_run_and_do_not_collide(
     tmp_path, monkeypatch
 ):
