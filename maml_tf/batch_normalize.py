@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from maml_tf.convolution import Convolution
+from maml_tf.convolve import Convolution
 from maml_tf.row_moments import mean_of_rows
 
 

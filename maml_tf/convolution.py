@@ -1,181 +1,20 @@
-"""A convolution whose gradients are fast on small images.
+"""A convolutional layer that is fast on small images, and before batch norm.
 
-Each inner update differentiates with respect to the kernels, and the
-meta-gradient differentiates that gradient again: four kernel gradients for
-each task and layer. On a CPU, and on few small images, TensorFlow takes
-longest over just those. As a product of matrices,
-
-    outputs = patches(images) kernel,
-    d kernel = patches(images)^T d outputs,
-
-they take half the time, and the patches are made once for all of them.
-Nothing else differs from Keras' layer.
-
-Batch normalization can use more of a convolution than its values: it finds it
-by `convolution_of`.
+It computes what Keras' layer does. Batch normalization can use more of a
+convolution than its values, and finds it by `convolution_of`.
 """
-
-import dataclasses
-import functools
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.row_moments import covariance_of_rows, mean_of_rows
+from maml_tf.convolve import Convolution, ProductConvolution
 
 # Beyond it the patches no longer fit into a core's cache, and TensorFlow's
 # own gradient is as fast in less memory.
 MAX_PATCH_BYTES = 4 * 2**20
 # For which a number of examples that is not known when traced is taken.
 TYPICAL_EXAMPLES = 16
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Convolution:
-    """A convolution by TensorFlow, and what can be known of it.
-
-    With `pixels` those of all outputs of all examples, and `elements` kernel
-    height * width * channels:
-
-    Attributes:
-        images: float [examples, height, width, channels].
-        kernel: [kernel height, kernel width, channels, filters].
-        strides: of rows and columns.
-        padding: `SAME` or `VALID`.
-        bias: [filters], for who adds it; or None.
-    """
-
-    images: tf.Tensor
-    kernel: tf.Tensor
-    strides: tuple[int, int]
-    padding: str
-    bias: tf.Tensor | None = None
-
-    @property
-    def elements(self) -> int:
-        return int(np.prod(self.kernel.shape[:3]))
-
-    @property
-    def filters(self) -> int:
-        return self.kernel.shape[3]
-
-    @functools.cached_property
-    def products(self) -> tf.Tensor:
-        """The outputs without bias: [pixels, filters]."""
-        return self._rows(self._convolve(self.images, self.kernel))
-
-    def folded(self, kernel: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
-        """The same with another kernel [elements, filters], and an offset.
-
-        Args:
-            kernel: [elements, filters].
-            offset: [1, filters].
-
-        Returns:
-            [pixels, filters].
-        """
-        kernel = tf.reshape(kernel, self.kernel.shape)
-        outputs = self._convolve(self.images, kernel)
-        return self._rows(tf.nn.bias_add(outputs, offset[0]))
-
-    def patch_moments(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """Of what the kernel sees for each pixel, if its elements are few.
-
-        Returns:
-            The mean [1, elements] and covariance [elements, elements].
-        """
-        # A kernel for each element, which sees nothing else.
-        each = tf.eye(self.elements, dtype=self.kernel.dtype)
-        each = tf.reshape(each, [*self.kernel.shape[:3], self.elements])
-        mean_image = tf.reduce_mean(self.images, axis=0, keepdims=True)
-        mean = tf.reduce_mean(self._convolve(mean_image, each), axis=[0, 1, 2])
-        centered = tf.nn.bias_add(self._convolve(self.images, each), -mean)
-        return mean[None], covariance_of_rows(self._rows(centered))
-
-    def _convolve(self, images: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        return tf.nn.conv2d(images, kernel, self.strides, self.padding)
-
-    def _rows(self, outputs: tf.Tensor) -> tf.Tensor:
-        return tf.reshape(outputs, [-1, outputs.shape[3]])
-
-
-class ProductConvolution(Convolution):
-    """The same, computed as a product of patches and kernel."""
-
-    @functools.cached_property
-    def patches(self) -> tf.Tensor:
-        """What the kernel sees for each pixel: [pixels, elements]."""
-        return _patches(self.images, self._taps)
-
-    @functools.cached_property
-    def products(self) -> tf.Tensor:
-        """The outputs without bias: [pixels, filters].
-
-        The three functions with a gradient below are each other's
-        derivatives, so derivatives of any order stay among them.
-        """
-        image_shape, kernel_shape = tf.shape(self.images), self.kernel.shape
-        image_patches, taps = self.patches, self._taps
-
-        def kernel_gradient(x_patches: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
-            return tf.matmul(x_patches, dy, transpose_a=True)
-
-        def image_gradient(w: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
-            return tf.nn.conv2d_transpose(
-                tf.reshape(dy, [-1, *taps.shape[:2], self.filters]),
-                tf.reshape(w, kernel_shape),
-                image_shape,
-                self.strides,
-                self.padding,
-            )
-
-        @tf.custom_gradient
-        def products(x, w):
-            def gradient(dy):
-                return to_images(w, dy), to_kernel(x, dy)
-
-            return tf.matmul(image_patches, w), gradient
-
-        @tf.custom_gradient
-        def to_kernel(x, dy):
-            def gradient(dw):
-                return to_images(dw, dy), products(x, dw)
-
-            return kernel_gradient(image_patches, dy), gradient
-
-        @tf.custom_gradient
-        def to_images(w, dy):
-            def gradient(dx):
-                dx_patches = _patches(dx, taps)
-                return (
-                    kernel_gradient(dx_patches, dy),
-                    tf.matmul(dx_patches, w),
-                )
-
-            return image_gradient(w, dy), gradient
-
-        return products(
-            self.images, tf.reshape(self.kernel, [-1, self.filters])
-        )
-
-    def folded(self, kernel: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
-        # The offset is a row of the kernel that sees ones.
-        patches = tf.pad(self.patches, [[0, 0], [0, 1]], constant_values=1)
-        return tf.matmul(patches, tf.concat([kernel, offset], axis=0))
-
-    def patch_moments(self) -> tuple[tf.Tensor, tf.Tensor]:
-        mean = mean_of_rows(self.patches)
-        return mean, covariance_of_rows(self.patches - mean)
-
-    @property
-    def _taps(self) -> np.ndarray:
-        return _taps(
-            self.images.shape[1:3],
-            self.kernel.shape[:2],
-            self.strides,
-            self.padding,
-        )
 
 
 def convolution_of(outputs: tf.Tensor) -> Convolution | None:
@@ -237,50 +76,3 @@ class Conv2D(keras.layers.Conv2D):
         )
         patches = np.prod([*outputs[:3], *self.kernel_size, image[-1]])
         return patches * inputs.dtype.size <= MAX_PATCH_BYTES
-
-
-def _patches(images: tf.Tensor, taps: np.ndarray) -> tf.Tensor:
-    """float [examples * outputs, kernel height * width * channels]."""
-    height, width, channels = images.shape[1:]
-    pixels = tf.reshape(images, [-1, height * width, channels])
-    # Outside of the image is one more pixel, all zero.
-    pixels = tf.concat([pixels, tf.zeros_like(pixels[:, :1])], axis=1)
-    seen = np.where(taps < 0, height * width, taps).astype(np.int32)
-    return tf.reshape(
-        tf.gather(pixels, seen, axis=1), [-1, taps.shape[2] * channels]
-    )
-
-
-@functools.lru_cache
-def _taps(
-    image_size: tuple[int, int],
-    kernel_size: tuple[int, int],
-    strides: tuple[int, int],
-    padding: str,
-) -> np.ndarray:
-    """Which pixel each kernel element sees for each output of one image.
-
-    Returns:
-        int64 [output height, output width, kernel height * kernel width]; -1
-        is outside of the image.
-    """
-    rows, columns = (
-        _taps_along(*dimension, padding)
-        for dimension in zip(image_size, kernel_size, strides, strict=True)
-    )
-    outside = (rows < 0)[:, None, :, None] | (columns < 0)[None, :, None, :]
-    pixels = rows[:, None, :, None] * image_size[1] + columns[None, :, None, :]
-    pixels = np.where(outside, -1, pixels)
-    return pixels.reshape(len(rows), len(columns), -1)
-
-
-def _taps_along(size: int, kernel: int, stride: int, padding: str):
-    """The same in one dimension: [outputs, kernel]."""
-    if padding == "SAME":
-        outputs = -(-size // stride)
-        before = max((outputs - 1) * stride + kernel - size, 0) // 2
-    else:
-        outputs, before = (size - kernel) // stride + 1, 0
-    positions = np.arange(outputs)[:, None] * stride + np.arange(kernel)
-    positions -= before
-    return np.where(positions < size, positions, -1).clip(-1)
