@@ -1,5 +1,6 @@
 """Errors that a user can mend; the command line prints them as one line."""
 
+import re
 from typing import Any
 
 
@@ -38,3 +39,11 @@ def check_whole_number(name: str, value: Any, least: int) -> None:
             f"{name} must be a whole number, at least {least}. Received: "
             f"{name}={value!r}"
         )
+
+
+def first_lines(error: Exception) -> str:
+    """The start of what Keras or TensorFlow said, in one line."""
+    # Keras puts where before what, and what in bold.
+    plain = re.sub(r"\x1b\[\d*m", "", str(error))
+    lines = [line.strip() for line in plain.splitlines() if line.strip()]
+    return " ".join(lines[:2])[:300]

@@ -1,7 +1,6 @@
 """Is the meta-gradient of a model what it should be? Ask finite differences."""
 
 import dataclasses
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from maml_tf.errors import first_lines
 from maml_tf.losses import Batch, predict
 from maml_tf.maml import (
     LossFn,
@@ -18,11 +18,8 @@ from maml_tf.maml import (
     joint_gradient,
     task_meta_gradient,
 )
-from maml_tf.normalization import (
-    EXACT_LAYERS,
-    all_layers,
-    which_adapt,
-)
+from maml_tf.model_copies import copy_model
+from maml_tf.normalization import EXACT_LAYERS, all_layers, which_adapt
 
 TOLERANCE = 1e-4
 _DIRECTIONS = 3  # random ones for each variable
@@ -117,7 +114,10 @@ def check_meta_gradient(
     if not model.trainable_variables:
         raise ValueError(f"{model.name} has no trainable variables.")
     adapts = which_adapt(model) if adapts is None else adapts
-    twin = float64_copy(model)
+    try:
+        twin = copy_model(model, _with_float64)
+    except ValueError as e:
+        raise _cannot_rebuild(model, e) from e
     loss = _in_float64(loss)
 
     def twin_loss(theta: Params, batch: Batch) -> tf.Tensor:
@@ -191,35 +191,10 @@ def check_meta_gradient(
     )
 
 
-def float64_copy(model: keras.Model) -> keras.Model:
-    """A model of the same configuration and weights, in float64.
-
-    Raises:
-        ValueError: if the model cannot be rebuilt from its configuration.
-    """
-    try:
-        copy = keras.saving.deserialize_keras_object(
-            _with_float64(keras.saving.serialize_keras_object(model)),
-            custom_objects={
-                type(x).__name__: type(x) for x in all_layers(model)
-            },
-            safe_mode=False,  # the configuration was made the line before
-        )
-        if not copy.built:
-            copy.build(model.input_shape)
-        copy.set_weights(model.get_weights())
-    except (ValueError, TypeError, NotImplementedError, AttributeError) as e:
-        raise _cannot_rebuild(model, e) from e
-    return copy
-
-
 def _cannot_rebuild(model: keras.Model, reason: Exception) -> ValueError:
-    # Keras puts where before what, and what in bold.
-    plain = re.sub(r"\x1b\[\d*m", "", str(reason))
-    lines = [line.strip() for line in plain.splitlines() if line.strip()]
     return ValueError(
         f"{model.name} cannot be rebuilt in float64 to check its gradient "
-        f"({' '.join(lines[:2])}). Give its layers a get_config and let them "
+        f"({first_lines(reason)}). Give its layers a get_config and let them "
         "compute in their own dtype; use layers of your own in place of Lambda."
     )
 

@@ -19,8 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.errors import ConfigError
-from maml_tf.learner.model_checks import first_lines
+from maml_tf.errors import ConfigError, first_lines
 from maml_tf.learner.objectives import Objective
 from maml_tf.losses import Batch
 

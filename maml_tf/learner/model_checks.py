@@ -1,15 +1,15 @@
 """What a learner needs of a user's model, and plain copies of it."""
 
-import re
 from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
 from maml_tf.convolution import Conv2D
-from maml_tf.errors import ConfigError, DataError
+from maml_tf.errors import ConfigError, DataError, first_lines
 from maml_tf.losses import Batch, predict
 from maml_tf.maml import LossFn, Params
+from maml_tf.model_copies import copy_model
 from maml_tf.normalization import EXACT_LAYERS, BatchNormalization, all_layers
 
 _PLAIN_LAYERS = {
@@ -139,21 +139,12 @@ def plain_copy(
         ConfigError: if the model cannot be copied.
     """
     try:
-        copy = keras.saving.deserialize_keras_object(
-            keras.saving.serialize_keras_object(model),
-            custom_objects={
-                type(x).__name__: type(x) for x in all_layers(model)
-            },
-            safe_mode=False,  # the configuration was made the line before
-        )
-        if not copy.built:
-            copy.build(model.input_shape)
-        copy.set_weights(model.get_weights())
-    except (ValueError, TypeError, NotImplementedError, AttributeError) as e:
+        copy = copy_model(model)
+    except ValueError as e:
         raise ConfigError(
-            f"{model.name} cannot be copied ({first_lines(e)}). Give its "
-            "layers a get_config, and use layers of your own in place of "
-            "Lambda. Predictions do not need a copy."
+            f"{model.name} cannot be copied ({e}). Give its layers a "
+            "get_config, and use layers of your own in place of Lambda. "
+            "Predictions do not need a copy."
         ) from e
     for variable, value in zip(copy.trainable_variables, theta, strict=True):
         variable.assign(value)
@@ -162,13 +153,6 @@ def plain_copy(
     for layer in all_layers(copy):
         layer.__class__ = _PLAIN_LAYERS.get(type(layer), type(layer))
     return copy
-
-
-def first_lines(error: Exception) -> str:
-    """The start of what Keras or TensorFlow said, in one line."""
-    plain = re.sub(r"\x1b\[\d*m", "", str(error))
-    lines = [line.strip() for line in plain.splitlines() if line.strip()]
-    return " ".join(lines[:2])[:300]
 
 
 def _take_statistics(model: keras.Model, inputs) -> None:
