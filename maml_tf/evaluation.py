@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from maml_tf.losses import MetricFn
 from maml_tf.maml import LossFn, Params, StepSize, Task, adapt
-from maml_tf.task_loops import trace_with_best_loop
+from maml_tf.task_loops import TASK_LOOPS, trace_with_best_loop
 from maml_tf.tasks import TaskStream
 
 NUM_TASKS = 600  # of the paper's evaluations
@@ -52,17 +52,23 @@ class Evaluator:
     """
 
     def __init__(
-        self, loss: LossFn, adapts: Sequence[bool], metrics: Sequence[MetricFn]
+        self,
+        loss: LossFn,
+        adapts: Sequence[bool],
+        metrics: Sequence[MetricFn],
+        loops: Sequence[str] = tuple(TASK_LOOPS),
     ):
         """
         Args:
             loss: the inner updates descend it on the support set.
             adapts: which parameters they change.
             metrics: of an updated network on a task.
+            loops: ways through the tasks to try (`loops_for` a model).
         """
         self._loss = loss
         self._adapts = adapts
         self._metrics = metrics
+        self._loops = loops
         self._measure = None
 
     def __call__(
@@ -113,7 +119,7 @@ class Evaluator:
         arguments = thetas, tasks, alpha, tf.constant(num_updates)
         if self._measure is None:
             self._measure = trace_with_best_loop(
-                self._build, *arguments
+                self._build, *arguments, loops=self._loops
             ).function
         return self._measure(*arguments).numpy().transpose(1, 2, 0)
 

@@ -9,7 +9,7 @@ from absl import logging
 
 from maml_tf.maml import MetaGradientFn, Task, meta_gradient
 from maml_tf.normalization import use_exact_normalization
-from maml_tf.task_loops import trace_with_best_loop
+from maml_tf.task_loops import loops_for, trace_with_best_loop
 
 STEPS_PER_COMPILED_CALL = 50
 
@@ -68,7 +68,7 @@ class MetaStep:
             ),
             [tf.TensorSpec(v.shape, v.dtype) for v in self._variables],
             example,
-            task_loop=task_loop,
+            loops=loops_for(model) if task_loop is None else [task_loop],
         )
         self._meta_gradient = traced.function
         self._loss_specs = traced.outputs.losses

@@ -9,6 +9,7 @@ from maml_tf.evaluation import NUM_TASKS, Evaluator, search_step_size
 from maml_tf.experiment import Experiment, SupervisedExperiment
 from maml_tf.results import Evaluation, Results, write_results
 from maml_tf.run_directory import RunDirectory
+from maml_tf.task_loops import loops_for
 from maml_tf.trained_networks import TrainedNetwork, of_original, of_run
 
 
@@ -149,6 +150,7 @@ def _evaluate_supervised(
             experiment.loss(num_shots),
             experiment.adapts,
             [experiment.metric(s) for s in statistics],
+            loops_for(experiment.model),
         )
 
         def tasks(split: str):

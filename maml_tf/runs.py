@@ -19,6 +19,7 @@ from maml_tf.experiment import SupervisedExperiment, build_experiment
 from maml_tf.logs import IterationLog
 from maml_tf.progress import TrainingProgress
 from maml_tf.run_directory import RunDirectory
+from maml_tf.task_loops import loops_for
 from maml_tf.training import LOG_FIELDS, train
 from maml_tf.validation import Validation
 
@@ -169,7 +170,10 @@ def _validation(
     if not isinstance(config, ImageConfig):
         return None
     evaluator = Evaluator(
-        experiment.loss(), experiment.adapts, [experiment.metric()]
+        experiment.loss(),
+        experiment.adapts,
+        [experiment.metric()],
+        loops_for(experiment.model),
     )
     measure = functools.partial(
         evaluator,

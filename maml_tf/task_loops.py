@@ -1,20 +1,23 @@
 """Ways to apply a function to each task of a batch, and the choice of one.
 
 `vectorized` runs all tasks as one batched computation: fastest, but impossible
-where TensorFlow cannot batch an op over per-task weights (convolutions, the
-loops of recurrent layers without `unroll=True`). `mapped` runs as many tasks
-at once as the machine has cores, one thread each: works for every model.
-`unrolled` writes the tasks one after the other into the graph: for models that
-neither of them can trace.
+where TensorFlow cannot batch an op over per-task weights, as in the loops of
+recurrent layers without `unroll=True`, and slow or impossible for convolutions.
+`mapped` runs as many tasks at once as the machine has cores, one thread each:
+works for every model. `unrolled` writes the tasks one after the other into the
+graph: for models that neither of them can trace.
 """
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import keras
 import tensorflow as tf
 from absl import logging
+
+from maml_tf.normalization import all_layers
 
 TaskLoop = Callable[[Callable[[Any], Any], Any], Any]
 
@@ -60,6 +63,20 @@ TASK_LOOPS: dict[str, TaskLoop] = {
 }
 
 
+_CONVOLUTIONS = (
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.Conv3D,
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+    keras.layers.DepthwiseConv1D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv1D,
+    keras.layers.SeparableConv2D,
+)
+
+
 class TracedLoop(NamedTuple):
     """A function over a batch of tasks, traced with the loop that fits it.
 
@@ -74,27 +91,38 @@ class TracedLoop(NamedTuple):
     outputs: Any
 
 
+def loops_for(model: keras.Model) -> list[str]:
+    """The keys of `TASK_LOOPS` to try for a model, in their order.
+
+    Models with convolutions are never `vectorized`: what TensorFlow can batch
+    of them was measured to be slower than a task per core.
+    """
+    convolves = any(isinstance(x, _CONVOLUTIONS) for x in all_layers(model))
+    return [x for x in TASK_LOOPS if not (convolves and x == "vectorized")]
+
+
 def trace_with_best_loop(
     build: Callable[[TaskLoop], Callable],
     *example: Any,
-    task_loop: str | None = None,
+    loops: Sequence[str] = tuple(TASK_LOOPS),
 ) -> TracedLoop:
-    """Traces a function with the first of `TASK_LOOPS` that can trace it.
+    """Traces a function with the first loop that can trace it.
 
     Args:
         build: gives the function that goes through the tasks by a given loop.
         example: arguments of that function, or their `tf.TensorSpec`s.
-        task_loop: the loop to use; None chooses.
+        loops: keys of `TASK_LOOPS`, in the order in which to try them.
 
     Raises:
-        ValueError: if `task_loop` is not known.
+        ValueError: if one of `loops` is not known.
         Exception: what the function itself raises, if no loop can trace it.
     """
-    if task_loop is not None and task_loop not in TASK_LOOPS:
-        raise ValueError(
-            f"task_loop must be one of {tuple(TASK_LOOPS)} or None. "
-            f"Received: task_loop={task_loop!r}"
-        )
+    for name in loops:
+        if name not in TASK_LOOPS:
+            raise ValueError(
+                f"task_loop must be one of {tuple(TASK_LOOPS)}. Received: "
+                f"task_loop={name!r}"
+            )
     specs = tf.nest.map_structure(_spec, example)
 
     def trace(name: str) -> TracedLoop:
@@ -104,7 +132,7 @@ def trace_with_best_loop(
         outputs = tf.nest.map_structure(_spec, traced.structured_outputs)
         return TracedLoop(name, function, outputs)
 
-    *preferred, last = TASK_LOOPS if task_loop is None else [task_loop]
+    *preferred, last = loops
     for name in preferred:
         try:
             return trace(name)

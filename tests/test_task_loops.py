@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from maml_tf.convolution import Conv2D
 from maml_tf.losses import Batch, mean_squared_error
 from maml_tf.maml import Task, meta_gradient, task_meta_gradient
-from maml_tf.task_loops import trace_with_best_loop
+from maml_tf.task_loops import TASK_LOOPS, loops_for, trace_with_best_loop
 
 
-def traced(model, task_loop=None):
+def traced(model, *loops):
     loss = mean_squared_error(model)
     rng = np.random.default_rng(0)
 
@@ -33,7 +34,7 @@ def traced(model, task_loop=None):
         ),
         [tf.convert_to_tensor(v) for v in model.trainable_variables],
         Task(batch(), batch()),
-        task_loop=task_loop,
+        loops=loops or TASK_LOOPS,
     )
 
 
@@ -62,6 +63,18 @@ def sequential(shape, *layers):
 )
 def test_the_first_loop_that_traces_is_chosen(model, expected):
     assert traced(model()).name == expected
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_models_with_convolutions_are_never_vectorized(depth):
+    # TensorFlow can batch this one, as a chain of slow ops.
+    layers = [Conv2D(2, 3, activation="relu"), keras.layers.Flatten()]
+    for _ in range(depth):
+        layers = [keras.Sequential(layers)]
+    model = sequential((4, 4, 1), *layers)
+    assert traced(model).name == "vectorized"
+    assert loops_for(model) == ["mapped", "unrolled"]
+    assert loops_for(sequential((3,)))[0] == "vectorized"
 
 
 def test_the_choice_can_be_overridden():

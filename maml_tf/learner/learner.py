@@ -27,6 +27,7 @@ from maml_tf.learner.task_checks import CheckedTasks, TaskChecks
 from maml_tf.losses import Batch, supervised
 from maml_tf.maml import StepSize
 from maml_tf.normalization import which_adapt
+from maml_tf.task_loops import loops_for
 from maml_tf.tasks import TaskStream
 from maml_tf.validation import NUM_TASKS as VALIDATION_TASKS
 
@@ -190,7 +191,7 @@ class Learner:
                 self.model, self.objectives, statistics == "support"
             )
             self._evaluators[statistics] = Evaluator(
-                self.loss, self.adapts, metrics
+                self.loss, self.adapts, metrics, loops_for(self.model)
             )
         values = self._evaluators[statistics](
             self.theta,
