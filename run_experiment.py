@@ -17,6 +17,7 @@ import sys
 from absl import app, flags, logging
 from rich.console import Console
 
+import maml_tf.flags
 from maml_tf.baselines import baseline_configs, evaluate_random
 from maml_tf.command_line import config_from_flags, evaluation_settings
 from maml_tf.configs import TrainingConfig
@@ -42,7 +43,10 @@ def main(argv: list[str]) -> None:
         logging.set_verbosity(logging.WARNING)
     console = Console()
     if len(argv) > 1:
-        sys.exit(f"error: unexpected arguments: {' '.join(argv[1:])}")
+        sys.exit(
+            f"error: unexpected arguments: {' '.join(argv[1:])}. Flags are "
+            "given as --datasource=glyphs."
+        )
     try:
         run(console)
     except ExperimentError as e:
@@ -92,7 +96,11 @@ def run(console: Console) -> None:
             if len(networks) > 1:
                 networks.append(evaluate_random(config, settings))
     report(directory, networks, console)
-    console.print(f"Results and figures are in {directory}", soft_wrap=True)
+    console.print(
+        f"Results and figures are in {directory}",
+        soft_wrap=True,
+        highlight=False,
+    )
 
 
 def find_run(config: TrainingConfig) -> RunDirectory:
@@ -146,6 +154,8 @@ def trains_policies() -> bool:
         return False  # app.run says what is wrong
     return FLAGS.datasource in ENVIRONMENTS
 
+
+flags.adopt_module_key_flags(maml_tf.flags)
 
 if __name__ == "__main__":
     # Before app.run, which starts devices, and not quietly.

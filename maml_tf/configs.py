@@ -142,7 +142,7 @@ class SinusoidConfig(TrainingConfig):
     metatrain_iterations: int = 70_000  # README
     meta_batch_size: int = 25  # README and code
     num_shots: int = 10
-    # Paper; the original's README command leaves its flag at 0.001.
+    # Paper; the original's own command leaves its flag at 0.001.
     alpha: float = 0.01
     num_steps: int = 1
     norm: str | None = None  # README

@@ -1,5 +1,6 @@
 """Data sets of images by name."""
 
+import difflib
 import pathlib
 
 from maml_tf.errors import DataError
@@ -32,10 +33,10 @@ def open_images(datasource: str, data_dir: pathlib.Path) -> PackedImages:
     command = _COMMANDS.get(datasource, _OWN_COMMAND.format(datasource))
     hint = f"Prepare it with: {command}"
     if datasource not in _COMMANDS:
-        hint += (
-            "; or name another --datasource: sinusoid, glyphs, "
-            f"{', '.join([*_COMMANDS, *ENVIRONMENTS])}."
-        )
+        known = ["sinusoid", "glyphs", *_COMMANDS, *ENVIRONMENTS]
+        hint += f"; or name another --datasource: {', '.join(known)}."
+        for meant in difflib.get_close_matches(datasource, known, 1):
+            hint = f"Did you mean --datasource={meant}? {hint}"
     images = PackedImages.open(data_dir / datasource, hint=hint)
     for split in SPLITS:
         if split not in images.splits:

@@ -1,5 +1,6 @@
 """Progress of a long loop: a bar on a terminal, lines in a file."""
 
+import re
 import time
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+BAR = 12  # columns
 LINE_EVERY = 10.0  # seconds, where there is no terminal
 
 
@@ -26,11 +28,11 @@ class TrainingProgress:
         self._next_line = self._began + LINE_EVERY
         self._bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
+            BarColumn(bar_width=BAR),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[status]}"),
             TimeRemainingColumn(),
             TextColumn("left"),
+            TextColumn("{task.fields[status]}"),
             console=console,
             disable=not console.is_terminal,
         )
@@ -49,11 +51,16 @@ class TrainingProgress:
         """Shows that `iteration` iterations are done."""
         now = time.monotonic()
         rate = (iteration - self._start) / max(now - self._began, 1e-9)
-        status = f"{rate:.4g} it/s" + "".join(
-            f"  {name.removesuffix('_update')} {loss:.2f}"
+        fields = [
+            f"{re.sub('_(update|return)$', '', name)} {loss:.2f}"
             for name, loss in losses.items()
+        ]
+        status = "  ".join([f"{rate:.4g} it/s", *fields])
+        self._bar.update(
+            self._task,
+            completed=iteration,
+            status=self._fitting([f"{rate:.4g} it/s", *fields]),
         )
-        self._bar.update(self._task, completed=iteration, status=status)
         done = iteration == self._total
         if self._bar.disable and (done or now > self._next_line):
             self._next_line = now + LINE_EVERY
@@ -63,3 +70,11 @@ class TrainingProgress:
                 f"{left:.0f} s left",
                 highlight=False,
             )
+
+    def _fitting(self, fields: list[str]) -> str:
+        """As many of them as leave the bar its place on the terminal."""
+        counts = 2 * len(str(self._total)) + 1
+        taken = len(self._name) + BAR + counts + len("0:00:00 left") + 6
+        while fields and taken + len("  ".join(fields)) > self._console.width:
+            fields = fields[:-1]
+        return "  ".join(fields)

@@ -166,7 +166,7 @@ def table_notes(networks: list[Results]) -> list[str]:
         f"{results.iteration}, the best in "
         f"{'training' if _policies(networks) else 'validation'}."
         if "best" in results.tag.split("_")
-        else f"{network_label(results.name)}: stopped early, at iteration "
+        else f"{network_label(results.name)}: as of iteration "
         f"{results.iteration} of "
         f"{results.experiment.config.num_iterations}."
         for results in networks

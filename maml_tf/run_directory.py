@@ -138,10 +138,13 @@ class RunDirectory:
         try:
             content = json.loads((path / "config.json").read_text())
         except OSError as e:
-            raise RunDirectoryError(
+            wrong = (
                 f"{path} is not a run directory: its config.json cannot be "
-                f"read ({e.strerror})." + _runs_at_hand(path.parent)
-            ) from e
+                f"read ({e.strerror})."
+                if path.is_dir()
+                else f"There is no run directory {path}."
+            )
+            raise RunDirectoryError(wrong + _runs_at_hand(path.parent)) from e
         except ValueError as e:
             raise RunDirectoryError(
                 f"{path / 'config.json'} is damaged: it is not JSON. "
@@ -196,8 +199,8 @@ def _move_aside(path: pathlib.Path) -> None:
 
 def _runs_at_hand(logdir: pathlib.Path) -> str:
     if not logdir.is_dir():
-        return f" There is no directory {logdir}."
+        return f" There is no directory {logdir}; train a run first."
     names = sorted(p.parent.name for p in logdir.glob("*/config.json"))
     if not names:
-        return f" {logdir} holds no run; train one first."
+        return f" {logdir}/ holds no run; train one first."
     return f" {logdir} holds: {', '.join(names)}"

@@ -18,7 +18,7 @@ from maml_tf.episodes import Episodes
 from maml_tf.experiment import build_experiment
 from maml_tf.run_directory import RunDirectory
 
-# The image commands of the original's README, after `python main.py`.
+# The image commands at the top of the original's main.py.
 _LOG = "--logdir=logs/"
 ORIGINAL_COMMANDS = {
     "omniglot 5-way": (

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from maml_tf.errors import ConfigError, DataError
 from maml_tf.learner.learner import Learner
+from maml_tf.models import conv_net
 from maml_tf.sources.tasks_from import tasks_from_function
 
 X, Y = np.ones((4, 2)), np.zeros((4, 1))
@@ -198,6 +199,13 @@ def test_a_loss_that_ignores_variables_says_so_once(caplog):
     assert "unused/kernel, unused/bias" in record.getMessage()
     assert "used/kernel, used" not in record.getMessage().replace("unused", "")
     np.testing.assert_array_equal(adapted.theta[2], learner.theta[2])
+
+
+def test_a_bias_that_normalization_cancels_is_no_mistake(caplog):
+    learner = Learner(conv_net((8, 8, 1), 2), "sparse_categorical_crossentropy")
+    images = np.random.default_rng(0).random((4, 8, 8, 1))
+    learner.adapt(images, np.array([0, 1, 0, 1]))
+    assert "ignores" not in caplog.text
 
 
 def test_examples_must_be_like_those_before():

@@ -18,7 +18,7 @@ MAML = (
     ".seed_0"
 )
 
-# The sinusoid commands of the original's README, after `python main.py`.
+# The sinusoid commands at the top of the original's main.py.
 _SINE = "--datasource=sinusoid --logdir=logs/sine/"
 _JOINT = f"{_SINE} --pretrain_iterations=70000 --metatrain_iterations=0"
 _10_SHOT = "--norm=None --update_batch_size=10"
@@ -108,9 +108,7 @@ def test_a_second_time_nothing_is_trained_again(logdir, capsys):
 
 
 @pytest.mark.slow
-def test_commands_of_the_originals_readme_run_and_do_not_collide(
-    tmp_path, monkeypatch
-):
+def test_commands_of_the_original_run_and_do_not_collide(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for method, line in ORIGINAL_COMMANDS.items():
         command(
@@ -254,8 +252,11 @@ def test_other_objectives_and_networks_run(tmp_path):
             "--stop_grad --metatrain_iterations=0 --pretrain_iterations=1",
             "--stop_grad concerns",
         ),
-        ("--train=False", "is not a run directory.*holds no run|no directory"),
-        ("--train=False --run_dir=nowhere", "nowhere is not a run directory"),
+        ("--train=False", "There is no run directory.*train a run first"),
+        (
+            "--train=False --run_dir=nowhere",
+            "There is no run directory nowhere",
+        ),
         ("--run_dir=somewhere", "--run_dir goes with --train=False"),
         ("--train=False --run_dir=x --seed=1", "--seed does not go with"),
         ("--train_update_lr=0.1", "--train_update_lr goes with --train=False"),

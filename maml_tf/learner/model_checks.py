@@ -102,6 +102,27 @@ def outputs_on(model: keras.Model, theta: Params, batch: Batch):
     return tf.nest.map_structure(lambda y: y.numpy(), outputs)
 
 
+def cancelled_biases(model: keras.Model, ignored: Sequence[bool]) -> list[bool]:
+    """For each trainable variable whether normalization takes it out again.
+
+    Args:
+        model: the network.
+        ignored: for each of its trainable variables whether the loss does not
+            depend on it.
+    """
+    unused = {
+        id(v)
+        for v, flag in zip(model.trainable_variables, ignored, strict=True)
+        if flag
+    }
+    biases = {
+        id(layer.bias)
+        for layer in all_layers(model)
+        if isinstance(layer, Conv2D) and id(layer.kernel) not in unused
+    }
+    return [id(v) in biases & unused for v in model.trainable_variables]
+
+
 def ignored_by(loss: LossFn, theta: Params, batch: Batch) -> list[bool]:
     """For each entry of theta whether the loss does not depend on it.
 

@@ -9,7 +9,12 @@ from absl import logging
 
 from maml_tf.errors import ConfigError, DataError
 from maml_tf.learner import batches
-from maml_tf.learner.model_checks import ignored_by, named, outputs_on
+from maml_tf.learner.model_checks import (
+    cancelled_biases,
+    ignored_by,
+    named,
+    outputs_on,
+)
 from maml_tf.learner.objectives import CATEGORICAL, SPARSE, Objective
 from maml_tf.losses import Batch
 from maml_tf.maml import LossFn, Task
@@ -97,6 +102,8 @@ class TaskChecks:
                 "The loss does not depend on any of the network's weights. Let "
                 "it be a differentiable function of the outputs."
             )
+        cancelled = cancelled_biases(self._model, ignored)
+        ignored = [i and not c for i, c in zip(ignored, cancelled, strict=True)]
         if any(ignored):
             logging.warning(
                 "The loss ignores some variables, whose gradient counts as "
