@@ -52,21 +52,22 @@ class TrainingProgress:
         now = time.monotonic()
         rate = (iteration - self._start) / max(now - self._began, 1e-9)
         fields = [
-            f"{re.sub('_(update|return)$', '', name)} {loss:.2f}"
-            for name, loss in losses.items()
+            f"{rate:.4g} it/s",
+            *(
+                f"{re.sub('_(update|return)$', '', name)} {loss:.2f}"
+                for name, loss in losses.items()
+            ),
         ]
-        status = "  ".join([f"{rate:.4g} it/s", *fields])
         self._bar.update(
-            self._task,
-            completed=iteration,
-            status=self._fitting([f"{rate:.4g} it/s", *fields]),
+            self._task, completed=iteration, status=self._fitting(fields)
         )
         done = iteration == self._total
         if self._bar.disable and (done or now > self._next_line):
             self._next_line = now + LINE_EVERY
             left = (self._total - iteration) / rate
             self._console.print(
-                f"{self._name}: {iteration}/{self._total}  {status}  "
+                f"{self._name}: {iteration}/{self._total}  "
+                f"{'  '.join(fields)}  "
                 f"{left:.0f} s left",
                 highlight=False,
             )
