@@ -202,6 +202,7 @@ def test_the_oracle_can_be_meta_trained():
     assert (config.pretrain_iterations, config.metatrain_iterations) == (0, 5)
 
 
+@pytest.mark.slow
 def test_other_objectives_and_networks_run(tmp_path):
     command(
         f"--logdir={tmp_path}",
