@@ -51,7 +51,15 @@ def random_like(spec, count, rng):
 
 
 def main(directory):
-    signatures = tf.saved_model.load(directory).signatures
+    try:
+        signatures = tf.saved_model.load(directory).signatures
+    except OSError:
+        sys.exit(f"error: {directory} holds no SavedModel")
+    if "adapt_and_predict" not in signatures:
+        sys.exit(
+            f"error: {directory} is no export of a network; its signatures "
+            f"are {', '.join(signatures)}"
+        )
     specs = signatures["adapt_and_predict"].structured_input_signature[1]
     rng = np.random.default_rng(0)
     start = time.perf_counter()
