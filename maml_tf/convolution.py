@@ -34,32 +34,21 @@ class Conv2D(keras.layers.Conv2D):
         if not self._is_plain(inputs):
             return super().call(inputs)
         bias = tf.convert_to_tensor(self.bias) if self.use_bias else None
-        convolution = self._convolution(inputs, self.kernel, bias)
-        outputs = self._outputs(convolution)
+        kind = ProductConvolution if self._pays(inputs) else Convolution
+        convolution = kind(
+            tf.convert_to_tensor(inputs),
+            tf.convert_to_tensor(self.kernel),
+            self.strides,
+            self.padding.upper(),
+            bias,
+        )
+        _, *image = self.compute_output_shape(inputs.shape)
+        outputs = tf.reshape(convolution.products, [-1, *image])
         if bias is not None:
             outputs += bias
         if self.activation is keras.activations.linear:
             outputs._maml_tf_convolution = convolution
         return self.activation(outputs)
-
-    def convolution_op(self, inputs, kernel):
-        if not self._is_plain(inputs):
-            return super().convolution_op(inputs, kernel)
-        return self._outputs(self._convolution(inputs, kernel))
-
-    def _convolution(self, inputs, kernel, bias=None) -> Convolution:
-        kind = ProductConvolution if self._pays(inputs) else Convolution
-        return kind(
-            tf.convert_to_tensor(inputs),
-            tf.convert_to_tensor(kernel),
-            self.strides,
-            self.padding.upper(),
-            bias,
-        )
-
-    def _outputs(self, convolution: Convolution) -> tf.Tensor:
-        _, *image = self.compute_output_shape(convolution.images.shape)
-        return tf.reshape(convolution.products, [-1, *image])
 
     def _is_plain(self, inputs) -> bool:
         return (
