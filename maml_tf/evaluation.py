@@ -136,7 +136,7 @@ class Evaluator:
 
         def measure(thetas, tasks, alpha, num_updates):
             def body(i, thetas, values):
-                metrics, thetas = loop(
+                metrics, thetas = loop.each(
                     lambda pair: evaluate_and_update(*pair, alpha),
                     (thetas, tasks),
                 )

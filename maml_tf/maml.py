@@ -266,10 +266,10 @@ def meta_gradient(
         task_gradient: the gradient of one task.
         theta: the parameters, a list of float tensors.
         tasks: a batch of tasks, stacked along the first axis.
-        task_loop: how to go through the tasks, one of `task_loops.TASK_LOOPS`.
+        task_loop: how to go through the tasks, a value of
+            `task_loops.TASK_LOOPS`.
 
     Returns:
         Mean gradient and mean losses.
     """
-    per_task = task_loop(lambda task: task_gradient(theta, task), tasks)
-    return tf.nest.map_structure(lambda x: tf.reduce_mean(x, axis=0), per_task)
+    return task_loop.mean(lambda task: task_gradient(theta, task), tasks)

@@ -19,7 +19,20 @@ from absl import logging
 
 from maml_tf.normalization import all_layers
 
-TaskLoop = Callable[[Callable[[Any], Any], Any], Any]
+Through = Callable[[Callable[[Any], Any], Any], Any]
+
+
+class TaskLoop(NamedTuple):
+    """A way through the tasks of a batch, for a function of one task.
+
+    Attributes:
+        each: takes function and tasks, and returns the function's results
+            stacked along a new first axis.
+        mean: takes the same and returns the mean of the results.
+    """
+
+    each: Through
+    mean: Through
 
 
 def vectorized(function: Callable[[Any], Any], tasks: Any) -> Any:
@@ -29,20 +42,34 @@ def vectorized(function: Callable[[Any], Any], tasks: Any) -> Any:
 
 def mapped(function: Callable[[Any], Any], tasks: Any) -> Any:
     """`tf.map_fn` over the tasks, a task per core at a time."""
-    one_task = tf.nest.map_structure(
-        lambda x: tf.TensorSpec(x.shape[1:], x.dtype), tasks
-    )
-    traced = tf.function(function, autograph=False).get_concrete_function(
-        one_task
-    )
-    signature = tf.nest.map_structure(
-        lambda x: tf.TensorSpec(x.shape, x.dtype), traced.structured_outputs
-    )
+    traced = _traced_for_one(function, tasks)
     return tf.map_fn(
         lambda task: traced(task),
         tasks,
-        fn_output_signature=signature,
+        fn_output_signature=tf.nest.map_structure(
+            _spec, traced.structured_outputs
+        ),
         parallel_iterations=os.cpu_count(),
+    )
+
+
+def mapped_mean(function: Callable[[Any], Any], tasks: Any) -> Any:
+    """The mean of what `mapped` returns, which is not held for all tasks."""
+    traced = _traced_for_one(function, tasks)
+    num_tasks = tf.shape(tf.nest.flatten(tasks)[0])[0]
+
+    def add_one(i: tf.Tensor, sums: Any):
+        result = traced(tf.nest.map_structure(lambda x: x[i], tasks))
+        return i + 1, tf.nest.map_structure(tf.add, sums, result)
+
+    _, sums = tf.while_loop(
+        lambda i, _: i < num_tasks,
+        add_one,
+        (0, tf.nest.map_structure(_zeros, traced.structured_outputs)),
+        parallel_iterations=os.cpu_count(),
+    )
+    return tf.nest.map_structure(
+        lambda x: x / tf.cast(num_tasks, x.dtype), sums
     )
 
 
@@ -56,10 +83,19 @@ def unrolled(function: Callable[[Any], Any], tasks: Any) -> Any:
     return tf.nest.map_structure(lambda *xs: tf.stack(xs), *results)
 
 
-TASK_LOOPS: dict[str, TaskLoop] = {
-    "vectorized": vectorized,
-    "mapped": mapped,
-    "unrolled": unrolled,
+def _mean_of(through: Through) -> Through:
+    def mean(function: Callable[[Any], Any], tasks: Any) -> Any:
+        return tf.nest.map_structure(
+            lambda x: tf.reduce_mean(x, axis=0), through(function, tasks)
+        )
+
+    return mean
+
+
+TASK_LOOPS = {
+    "vectorized": TaskLoop(vectorized, _mean_of(vectorized)),
+    "mapped": TaskLoop(mapped, mapped_mean),
+    "unrolled": TaskLoop(unrolled, _mean_of(unrolled)),
 }
 
 
@@ -139,6 +175,20 @@ def trace_with_best_loop(
         except (ValueError, TypeError, NotImplementedError, LookupError) as e:
             logging.debug("Task loop %s does not fit: %s", name, e)
     return trace(last)
+
+
+def _traced_for_one(function: Callable[[Any], Any], tasks: Any):
+    """The concrete function of one task."""
+    one_task = tf.nest.map_structure(
+        lambda x: tf.TensorSpec(x.shape[1:], x.dtype), tasks
+    )
+    return tf.function(function, autograph=False).get_concrete_function(
+        one_task
+    )
+
+
+def _zeros(x: tf.Tensor) -> tf.Tensor:
+    return tf.zeros(x.shape, x.dtype)
 
 
 def _spec(x: Any) -> tf.TensorSpec:

@@ -89,7 +89,7 @@ def test_an_unknown_loop_is_refused():
 
 def test_a_loss_that_fails_raises_its_own_error():
     def build(loop):
-        return lambda tasks: loop(lambda task: task["absent"], tasks)
+        return lambda tasks: loop.each(lambda task: task["absent"], tasks)
 
     with pytest.raises(KeyError, match="absent"):
         trace_with_best_loop(build, {"x": tf.zeros([2, 3])})
