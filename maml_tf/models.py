@@ -7,6 +7,7 @@ sections 5.1 and 5.2 of the paper. Normalization uses the exact layers of
 
 import keras
 
+from maml_tf.activation import ReLU
 from maml_tf.convolution import Conv2D
 from maml_tf.normalization import BatchNormalization, GroupNormalization
 
@@ -126,7 +127,7 @@ def conv_net(
                 ),
             ),
             *normalization_layer(norm),
-            keras.layers.ReLU(),
+            ReLU(),
         ]
         if max_pool:
             layers.append(keras.layers.MaxPooling2D(2))
