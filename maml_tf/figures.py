@@ -6,12 +6,14 @@ from collections.abc import Callable
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from maml_tf.evaluation import ACCURACY, MEAN_SQUARED_ERROR
 from maml_tf.files import write_atomically
 from maml_tf.paper import published
-from maml_tf.results import Evaluation, Results
+from maml_tf.results import NORM_BY, Evaluation, Results
 
 STYLE = {
     "figure.dpi": 150,
@@ -42,6 +44,20 @@ def network_label(name: str) -> str:
 def color(name: str) -> str:
     """The color of a network, by the first part of its name."""
     return COLORS.get(name.split(".")[0], "#444444")
+
+
+class _PlainNumbers(LogFormatter):
+    """Matplotlib's choice of ticks to label, without powers of ten."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
+def logarithmic(axis: Axes) -> None:
+    """Makes the values logarithmic, with plain numbers at their ticks."""
+    axis.set_yscale("log")
+    axis.yaxis.set_major_formatter(_PlainNumbers())
+    axis.yaxis.set_minor_formatter(_PlainNumbers(minor_thresholds=(1, 0.4)))
 
 
 def write_figure(
@@ -121,7 +137,7 @@ def _plot_panel(axis, networks: list[Results], num_shots: int) -> None:
                 label=f"paper, {network_label(results.name)}",
             )
     if metric is MEAN_SQUARED_ERROR:
-        axis.set_yscale("log")
+        logarithmic(axis)
     axis.set_xlabel("number of updates")
     axis.set_title(f"K = {num_shots}")
     updates = networks[0].evaluations[0].values.shape[1]
@@ -137,7 +153,7 @@ def _plot_curve(axis, results: Results, evaluation: Evaluation) -> None:
     label = network_label(results.name)
     several = {e.statistics for e in results.evaluations}
     if len(several) > 1:
-        label += f", {evaluation.statistics} statistics"
+        label += f", norm by {NORM_BY[evaluation.statistics]}"
     shade = color(results.name)
     if evaluation.statistics == "support":
         shade = "#2b6cb0"

@@ -20,6 +20,7 @@ from maml_tf.maml import (
 )
 from maml_tf.model_copies import copy_model
 from maml_tf.normalization import EXACT_LAYERS, all_layers, which_adapt
+from maml_tf.runtime import quiet_startup
 
 TOLERANCE = 1e-4
 _DIRECTIONS = 3  # random ones for each variable
@@ -81,6 +82,8 @@ class MetaGradientCheck:
         return f"{text} No op that stops gradients was found."
 
 
+# TensorFlow logs every op that its layout pass sees in float64.
+@quiet_startup()
 def check_meta_gradient(
     model: keras.Model,
     loss: Callable[[Any, tf.Tensor], tf.Tensor],

@@ -5,7 +5,12 @@ import pathlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from maml_tf.figures import color, network_label, write_figure
+from maml_tf.figures import (
+    color,
+    logarithmic,
+    network_label,
+    write_figure,
+)
 from maml_tf.logs import read_rows
 from maml_tf.losses import Batch, predict
 from maml_tf.maml import adapt
@@ -131,8 +136,8 @@ def plot_training(
                 color=color(results.name),
                 label=label,
             )
-        left.set_yscale("log")
-        left.set_ylabel("training loss of a task")
+        logarithmic(left)
+        left.set_ylabel("training loss of a task, sum of its classes")
         left.legend(fontsize=9)
         right.plot(
             [row["iteration"] for row in accuracies],

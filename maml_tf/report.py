@@ -13,13 +13,12 @@ from maml_tf.figures import network_label, plot_metric_by_updates
 from maml_tf.files import write_atomically
 from maml_tf.image_figures import plot_episode, plot_training
 from maml_tf.paper import published
-from maml_tf.results import Evaluation, Results, as_json
+from maml_tf.results import NORM_BY, Evaluation, Results, as_json
 from maml_tf.rl.config import RLConfig
 from maml_tf.sinusoid_figures import plot_fits
 
 UPDATES_IN_TABLE = {"sinusoid": (0, 1, 5, 10), "images": (0, 1, 3, 5, 10)}
 PAPER_ROW = "  paper"
-NORM_BY = {"transductive": "query", "support": "support"}
 FITS_SHOTS = (5, 10)  # of the paper's figure 2
 
 

@@ -13,6 +13,9 @@ from maml_tf.experiment import Experiment
 from maml_tf.files import write_atomically
 from maml_tf.run_directory import versions
 
+# By the statistics of an evaluation, the set that they are of.
+NORM_BY = {"transductive": "query", "support": "support"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:

@@ -203,4 +203,4 @@ def _runs_at_hand(logdir: pathlib.Path) -> str:
     names = sorted(p.parent.name for p in logdir.glob("*/config.json"))
     if not names:
         return f" {logdir}/ holds no run; train one first."
-    return f" {logdir} holds: {', '.join(names)}"
+    return f" {logdir} holds:\n  " + "\n  ".join(names)

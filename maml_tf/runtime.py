@@ -7,8 +7,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-# What TensorFlow's C++ side prints while it loads, whatever the settings:
-# missing GPU drivers, instruction sets, the devices of XLA.
+# What TensorFlow's C++ side prints while it loads and compiles, whatever the
+# settings: missing GPU drivers, instruction sets, the devices of XLA.
 _STARTUP_NOISE = re.compile(
     rb"[IWE]\d{4} \d\d:\d\d:|WARNING: All log messages before absl|"
     rb"To enable the following instructions"

@@ -82,7 +82,7 @@ def test_a_damaged_config_is_refused(run, text):
 
 
 def test_a_directory_without_a_run_names_the_runs_beside_it(run, tmp_path):
-    with pytest.raises(RunDirectoryError, match=f"holds: {run.path.name}"):
+    with pytest.raises(RunDirectoryError, match=f"holds:\n  {run.path.name}"):
         RunDirectory.open(tmp_path / "other")
     with pytest.raises(RunDirectoryError, match="There is no directory"):
         RunDirectory.open(tmp_path / "no" / "other")
