@@ -18,7 +18,7 @@ If x = P W with few columns in P, as after a network's first convolution, it
 need not be passed over at all. With p the mean of P's rows and C their
 covariance,
 
-    v = diag(W^T C W),  y gamma + beta = P (W s gamma) + beta - p W s gamma,
+    v = diag(W^T C W),  y gamma + beta = (P - p) (W s gamma) + beta,
 
 another convolution, whose kernel and offset come from small matrices.
 """
@@ -93,18 +93,15 @@ def normalize_convolution(
         Statistics of the products, with y gamma + beta in place of y.
     """
     w = tf.reshape(convolution.kernel, [-1, convolution.filters])
-    mean, covariance = convolution.patch_moments()
+    covariance = convolution.patch_covariance
     variance = tf.reduce_sum(w * tf.matmul(covariance, w), 0, keepdims=True)
     scale = tf.math.rsqrt(variance + epsilon)
     folded = w * (scale if gamma is None else scale * gamma)
-    offset = -tf.matmul(mean, folded)
-    if beta is not None:
-        offset += beta
     return Statistics(
-        tf.matmul(mean, w),
+        tf.matmul(convolution.patch_mean, w),
         variance,
         scale,
-        convolution.folded(folded, offset),
+        convolution.centered_products(folded, beta),
     )
 
 
@@ -129,12 +126,12 @@ def _second(
     rest = (
         mean_of_rows(c * dy) - mean_of_rows(c) * mean_of_rows(dy) - c_y * dy_y
     )
-    to_dy = _first(c, found)
+    to_dy, minus = _first(c, found), -scale
     to_x = tf.add_n(
         [
-            y * (-rest * scale * scale),
-            _first(dy, found) * (-c_y * scale),
-            to_dy * (-dy_y * scale),
+            y * (rest * scale * minus),
+            _first(dy, found) * (c_y * minus),
+            to_dy * (dy_y * minus),
         ]
     )
     return to_dy, to_x

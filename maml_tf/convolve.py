@@ -54,33 +54,45 @@ class Convolution:
         """The outputs without bias: [pixels, filters]."""
         return self._rows(self._convolve(self.images, self.kernel))
 
-    def folded(self, kernel: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
-        """The products with another kernel, and an offset.
+    @functools.cached_property
+    def patch_mean(self) -> tf.Tensor:
+        """Of what the kernel sees for each pixel: [1, elements]."""
+        mean_image = tf.reduce_mean(self.images, axis=0, keepdims=True)
+        mean = tf.reduce_mean(
+            self._convolve(mean_image, self._one_kernel_each), axis=[0, 1, 2]
+        )
+        return mean[None]
+
+    @functools.cached_property
+    def patch_covariance(self) -> tf.Tensor:
+        """The same: [elements, elements], and the elements should be few."""
+        patches = self._convolve(self.images, self._one_kernel_each)
+        centered = tf.nn.bias_add(patches, -self.patch_mean[0])
+        return covariance_of_rows(self._rows(centered))
+
+    def centered_products(
+        self, kernel: tf.Tensor, offset: tf.Tensor | None
+    ) -> tf.Tensor:
+        """Of another kernel with the patches less their mean, and an offset.
 
         Args:
             kernel: [elements, filters].
-            offset: [1, filters].
+            offset: [filters], or None.
 
         Returns:
             [pixels, filters].
         """
+        shift = -tf.matmul(self.patch_mean, kernel)[0]
         kernel = tf.reshape(kernel, self.kernel.shape)
         outputs = self._convolve(self.images, kernel)
-        return self._rows(tf.nn.bias_add(outputs, offset[0]))
+        shift = shift if offset is None else shift + offset
+        return self._rows(tf.nn.bias_add(outputs, shift))
 
-    def patch_moments(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """Of what the kernel sees for each pixel; its elements should be few.
-
-        Returns:
-            The mean [1, elements] and covariance [elements, elements].
-        """
-        # A kernel for each element, which sees nothing else.
+    @property
+    def _one_kernel_each(self) -> tf.Tensor:
+        """A kernel for each element, which sees nothing else."""
         each = tf.eye(self.elements, dtype=self.kernel.dtype)
-        each = tf.reshape(each, [*self.kernel.shape[:3], self.elements])
-        mean_image = tf.reduce_mean(self.images, axis=0, keepdims=True)
-        mean = tf.reduce_mean(self._convolve(mean_image, each), axis=[0, 1, 2])
-        centered = tf.nn.bias_add(self._convolve(self.images, each), -mean)
-        return mean[None], covariance_of_rows(self._rows(centered))
+        return tf.reshape(each, [*self.kernel.shape[:3], self.elements])
 
     def _convolve(self, images: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         return tf.nn.conv2d(images, kernel, self.strides, self.padding)
@@ -148,14 +160,23 @@ class ProductConvolution(Convolution):
             self.images, tf.reshape(self.kernel, [-1, self.filters])
         )
 
-    def folded(self, kernel: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
-        # The offset is a row of the kernel that sees ones.
-        patches = tf.pad(self.patches, [[0, 0], [0, 1]], constant_values=1)
-        return tf.matmul(patches, tf.concat([kernel, offset], axis=0))
+    @functools.cached_property
+    def patch_mean(self) -> tf.Tensor:
+        return mean_of_rows(self.patches)
 
-    def patch_moments(self) -> tuple[tf.Tensor, tf.Tensor]:
-        mean = mean_of_rows(self.patches)
-        return mean, covariance_of_rows(self.patches - mean)
+    @functools.cached_property
+    def patch_covariance(self) -> tf.Tensor:
+        return covariance_of_rows(self._centered)
+
+    def centered_products(
+        self, kernel: tf.Tensor, offset: tf.Tensor | None
+    ) -> tf.Tensor:
+        outputs = tf.matmul(self._centered, kernel)
+        return outputs if offset is None else tf.nn.bias_add(outputs, offset)
+
+    @functools.cached_property
+    def _centered(self) -> tf.Tensor:
+        return self.patches - self.patch_mean
 
     @property
     def _taps(self) -> np.ndarray:
