@@ -56,7 +56,7 @@ class Convolution:
 
     @functools.cached_property
     def patch_mean(self) -> tf.Tensor:
-        """Of what the kernel sees for each pixel: [1, elements]."""
+        """The mean of what the kernel sees for each pixel: [1, elements]."""
         mean_image = tf.reduce_mean(self.images, axis=0, keepdims=True)
         mean = tf.reduce_mean(
             self._convolve(mean_image, self._one_kernel_each), axis=[0, 1, 2]
@@ -65,7 +65,7 @@ class Convolution:
 
     @functools.cached_property
     def patch_covariance(self) -> tf.Tensor:
-        """The same: [elements, elements], and the elements should be few."""
+        """Of the same: [elements, elements]; the elements should be few."""
         patches = self._convolve(self.images, self._one_kernel_each)
         centered = tf.nn.bias_add(patches, -self.patch_mean[0])
         return covariance_of_rows(self._rows(centered))
@@ -73,7 +73,7 @@ class Convolution:
     def centered_products(
         self, kernel: tf.Tensor, offset: tf.Tensor | None
     ) -> tf.Tensor:
-        """Of another kernel with the patches less their mean, and an offset.
+        """The centered patches times another kernel, plus an offset.
 
         Args:
             kernel: [elements, filters].
