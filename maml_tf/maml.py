@@ -117,6 +117,7 @@ def inner_update(
             gradient = tf.stop_gradient(gradient)
         # A Python float takes the parameter's precision as it is.
         size = tf.cast(size, parameter.dtype) if tf.is_tensor(size) else size
+        # A sum, since the derivative of a difference takes one pass more.
         return parameter + -size * gradient
 
     return [step(*x) for x in zip(theta, adapts, alphas, strict=True)], value
