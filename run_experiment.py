@@ -24,6 +24,7 @@ from maml_tf.configs import TrainingConfig
 from maml_tf.errors import ExperimentError
 from maml_tf.export.run import export_network
 from maml_tf.flags import FLAGS
+from maml_tf.original import read_original_checkpoint
 from maml_tf.report import report
 from maml_tf.rl.config import RLConfig
 from maml_tf.rl.environment import ENVIRONMENTS
@@ -72,11 +73,14 @@ def run(console: Console) -> None:
         export(config, settings, console)
         return
     if FLAGS.original_checkpoint is not None:
-        prefix = pathlib.Path(FLAGS.original_checkpoint)
-        directory = logdir / f"original.{prefix.name}"
+        original = read_original_checkpoint(FLAGS.original_checkpoint)
+        name = f"original.{config.datasource}.{original.name}"
+        directory = logdir / name
         with console.status("evaluating"):
             networks = [
-                evaluate_original(prefix, config, directory, data_dir, settings)
+                evaluate_original(
+                    original, config, directory, data_dir, settings
+                )
             ]
     elif not FLAGS.train:
         found = find_run(config)
@@ -117,8 +121,8 @@ def export(
     path, data_dir = FLAGS.export_dir, pathlib.Path(FLAGS.data_dir)
     with console.status("exporting"):
         if FLAGS.original_checkpoint is not None:
-            prefix = pathlib.Path(FLAGS.original_checkpoint)
-            network = of_original(prefix, config, data_dir)
+            original = read_original_checkpoint(FLAGS.original_checkpoint)
+            network = of_original(original, config, data_dir)
         else:
             network = of_run(
                 find_run(config), data_dir, settings.iteration, settings.best

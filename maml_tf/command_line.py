@@ -4,6 +4,7 @@ Flags have the names of the original code's main.py; the settings, the paper's.
 """
 
 import math
+import pathlib
 import re
 from typing import Any
 
@@ -16,8 +17,9 @@ from maml_tf.configs import (
 from maml_tf.errors import ConfigError
 from maml_tf.flags import FLAGS
 from maml_tf.losses import STATISTICS
+from maml_tf.original import read_original_checkpoint
 from maml_tf.rl.config import RLConfig, joint_iterations
-from maml_tf.run_directory import config_class
+from maml_tf.run_directory import RunDirectory, config_class
 from maml_tf.run_evaluation import EvaluationSettings
 
 # Flags of settings -> fields of the configuration, in the paper's words
@@ -66,15 +68,29 @@ SPECIAL_FLAGS = (
 
 
 def config_from_flags() -> TrainingConfig:
-    """The settings that the flags ask for.
+    """The settings that the flags ask for, or of the network that they name.
 
     Raises:
         ConfigError: in the words of the flags.
+        RunDirectoryError: if there is no such network.
     """
-    kind = config_class(FLAGS.datasource)
     if FLAGS.run_dir is None:
-        _check_kind(kind)
+        _check_kind(config_class(FLAGS.datasource), FLAGS.datasource)
     _check_run_flags()
+    if FLAGS.run_dir is None:
+        config = _config_of_given()
+    else:
+        config = RunDirectory.open(pathlib.Path(FLAGS.run_dir)).config
+        _check_kind(type(config), config.datasource)
+    if FLAGS["batch_norm_statistics"].present and config.norm != "batch_norm":
+        raise ConfigError(
+            "--batch_norm_statistics is for networks with batch "
+            f"normalization; this one has {config.norm or 'none'}."
+        )
+    return config
+
+
+def _config_of_given() -> TrainingConfig:
     given = {
         name: FLAGS[name].value for name in ALL_FIELDS if FLAGS[name].present
     }
@@ -87,12 +103,15 @@ def config_from_flags() -> TrainingConfig:
             given["update_lr"] = FLAGS.train_update_lr
     settings = {ALL_FIELDS[name]: value for name, value in given.items()}
     try:
-        return _build(kind, settings)
+        return _build(config_class(FLAGS.datasource), settings)
     except ConfigError as e:
         raise ConfigError(_in_flags(str(e))) from e
 
 
 def _build(kind: type, settings: dict[str, Any]) -> TrainingConfig:
+    if FLAGS.original_checkpoint is not None:
+        original = read_original_checkpoint(FLAGS.original_checkpoint)
+        return original.config(FLAGS.datasource, **settings)
     if kind is ImageConfig:
         return ImageConfig.for_images(FLAGS.datasource, **settings)
     if settings.get("baseline") == "oracle" and not set(ITERATIONS) & set(
@@ -115,14 +134,14 @@ def _build(kind: type, settings: dict[str, Any]) -> TrainingConfig:
     return config
 
 
-def _check_kind(kind: type) -> None:
+def _check_kind(kind: type, datasource: str) -> None:
     """Refuses flags that the kind of experiment does not have."""
     for names, kinds, words in SPECIAL_FLAGS:
         for name in names:
             if FLAGS[name].present and kind not in kinds:
                 raise ConfigError(
                     f"--{name} is for {words}; it does not go with "
-                    f"--datasource={FLAGS.datasource}."
+                    f"--datasource={datasource}."
                 )
 
 
@@ -148,7 +167,8 @@ def _check_run_flags() -> None:
         )
     if FLAGS.run_dir is not None:
         stored = {*ALL_FIELDS, "datasource"}
-        for name in stored - {"update_batch_size", "update_lr"}:
+        stored |= {"train_update_batch_size", "train_update_lr"}
+        for name in sorted(stored - {"update_batch_size", "update_lr"}):
             if FLAGS[name].present:
                 raise ConfigError(
                     f"--{name} does not go with --run_dir: the settings of "

@@ -212,6 +212,11 @@ class ImageConfig(TrainingConfig):
         settings = dict(_SETTINGS.get(datasource, _SETTINGS["miniimagenet"]))
         if not given.get("conv", True):
             settings.pop("max_pool", None)
+            if "num_filters" in given:
+                raise ConfigError(
+                    "num_filters is for convolutional networks; leave it out, "
+                    "or set conv."
+                )
         if num_ways > 5:
             settings |= _MANY_WAYS.get(datasource, {})
         return cls(
@@ -239,6 +244,13 @@ class ImageConfig(TrainingConfig):
                 "clip must be a positive number or None. Received: "
                 f"clip={self.clip}"
             )
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        fields = super().identity
+        if not self.conv:
+            del fields["num_filters"]
+        return fields
 
     @property
     def run_name(self) -> str:

@@ -38,6 +38,11 @@ class Metric:
     scale: float = 1.0
     measured_on: str = "on the query set"
 
+    @property
+    def worst(self) -> float:
+        """What a value that is not a number counts as, where it counts."""
+        return np.inf if self.better is min else -np.inf
+
 
 # Predicting 0 costs at most 25 on a sinusoid of amplitude 5.
 MEAN_SQUARED_ERROR = Metric("mean squared error", min, largest=100.0)
@@ -124,29 +129,35 @@ class Evaluator:
         return self._measure(*arguments).numpy().transpose(1, 2, 0)
 
     def _build(self, loop):
-        def evaluate_and_update(theta, task, alpha):
-            adaptation = adapt(
+        def metrics_of(theta, task):
+            return tf.stack(
+                [
+                    tf.cast(metric(theta, task), theta[0].dtype)
+                    for metric in self._metrics
+                ]
+            )
+
+        def update_and_measure(theta, task, alpha):
+            (_, theta), _ = adapt(
                 self._loss, theta, [task.support], alpha, adapts=self._adapts
             )
-            metrics = [
-                tf.cast(metric(theta, task), theta[0].dtype)
-                for metric in self._metrics
-            ]
-            return tf.stack(metrics), adaptation.iterates[-1]
+            return theta, metrics_of(theta, task)
 
         def measure(thetas, tasks, alpha, num_updates):
             def body(i, thetas, values):
-                metrics, thetas = loop.each(
-                    lambda pair: evaluate_and_update(*pair, alpha),
+                thetas, metrics = loop.each(
+                    lambda pair: update_and_measure(*pair, alpha),
                     (thetas, tasks),
                 )
                 return i + 1, thetas, values.write(i, tf.transpose(metrics))
 
+            before = loop.each(lambda pair: metrics_of(*pair), (thetas, tasks))
             columns = num_updates + 1
+            values = tf.TensorArray(thetas[0].dtype, columns)
             _, _, values = tf.while_loop(
                 lambda i, *_: i < columns,
                 body,
-                (0, thetas, tf.TensorArray(thetas[0].dtype, columns)),
+                (1, thetas, values.write(0, tf.transpose(before))),
             )
             return values.stack()
 
@@ -161,7 +172,7 @@ class Summary:
         update: number of updates.
         mean, ci95, sd: over the tasks that did not diverge; ci95 is
             1.96 sd / sqrt(tasks), sd the population's, as in the original.
-        median: over all tasks, diverged ones at their place at the top.
+        median: over all tasks, those without a number at the worst end.
         diverged: tasks whose value is not finite or above the bound.
     """
 
@@ -173,12 +184,15 @@ class Summary:
     diverged: int
 
 
-def summarize(values: np.ndarray, diverged_above: float) -> list[Summary]:
+def summarize(
+    values: np.ndarray, diverged_above: float, worst: float
+) -> list[Summary]:
     """Summaries for each number of updates.
 
     Args:
         values: [num_tasks, num_updates + 1].
         diverged_above: a value above it counts as diverged.
+        worst: what the median takes NaN for.
     """
     summaries = []
     for update, column in enumerate(values.astype(np.float64).T):
@@ -191,7 +205,7 @@ def summarize(values: np.ndarray, diverged_above: float) -> list[Summary]:
                 float(mean),
                 float(1.96 * sd / np.sqrt(max(kept.size, 1))),
                 float(sd),
-                float(np.median(np.where(np.isnan(column), np.inf, column))),
+                float(np.median(np.where(np.isnan(column), worst, column))),
                 int((~good).sum()),
             )
         )
@@ -207,10 +221,9 @@ def search_step_size(
     under the curve that the paper's figures show). The paper tuned this step
     size by hand.
     """
-    worst = np.inf if metric.better is min else -np.inf
 
     def area(alpha: float) -> float:
         values = evaluator(theta, validation, alpha)[0, :, 1:]
-        return np.where(np.isfinite(values), values, worst).mean()
+        return np.where(np.isfinite(values), values, metric.worst).mean()
 
     return metric.better(STEP_SIZES, key=area)

@@ -35,7 +35,7 @@ def plot_episode(
     """
     experiment = results.experiment
     evaluation = results.at(num_shots)
-    stream = experiment.tasks(results.split, num_shots)
+    stream = experiment.tasks(results.split, num_shots, evaluation.num_queries)
     task = stream.tasks(index, 1)
     support, query = (Batch(*(x[0] for x in b)) for b in task)
     updates = max(
@@ -79,11 +79,13 @@ def plot_episode(
         for row, guesses in zip(axes[1:], said, strict=True):
             for i, axis in enumerate(row):
                 _mark(axis, guesses[i], guesses[i] == i)
-        figure.suptitle(
+        title = (
             f"{network_label(results.name)}, {results.split} task {index} of "
-            f"{experiment.config.datasource}",
-            fontsize=11,
+            f"{experiment.config.datasource}"
         )
+        if evaluation.statistics == "support":
+            title += ", norm by support set"
+        figure.suptitle(title, fontsize=11)
         figure.tight_layout()
 
     write_figure(path, (1.15 * num_classes + 1.3, 4.6), draw)

@@ -6,6 +6,7 @@ normalization can be read; how it names the others' variables is not known.
 """
 
 import dataclasses
+import hashlib
 import os
 import re
 from typing import Any
@@ -44,6 +45,17 @@ class OriginalNetwork:
 
     prefix: str
     weights: tuple[np.ndarray, ...]
+
+    @property
+    def name(self) -> str:
+        """What its files are called, and which weights these are."""
+        digest = hashlib.sha256(b"".join(w.tobytes() for w in self.weights))
+        return f"{os.path.basename(self.prefix)}.{digest.hexdigest()[:8]}"
+
+    @property
+    def iteration(self) -> int:
+        """Iterations of training, by the files' name; 0 if it tells none."""
+        return int(re.search(r"\d*$", self.prefix).group() or 0)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

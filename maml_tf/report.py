@@ -142,6 +142,12 @@ def table_notes(networks: list[Results]) -> list[str]:
             f"{networks[0].num_tasks} {networks[0].split} tasks, ± 95 % "
             "interval; 0 updates is the query set, too.",
         ]
+    evaluations = networks[0].evaluations
+    queries = {e.num_queries for e in evaluations if not _as_paper(e)}
+    if queries:
+        notes.append(
+            f"With {queries.pop()} query examples of a class; the paper has K."
+        )
     if _statistics(networks):
         notes.append(
             "norm by: whose mean and variance batch normalization uses, the "
@@ -226,6 +232,11 @@ def _statistics(networks: list[Results]) -> bool:
         e.statistics not in (None, "transductive")
         for e in networks[0].evaluations
     )
+
+
+def _as_paper(evaluation: Evaluation) -> bool:
+    """Whether a task has as many query examples as the paper's."""
+    return evaluation.num_queries in (None, evaluation.num_shots)
 
 
 def _step_size(evaluation: Evaluation) -> str:

@@ -27,6 +27,8 @@ class Evaluation:
         alpha_searched: whether it was searched on the validation tasks.
         values: of the metric on query sets, float32 [num_tasks, updates + 1].
         metric: what the values are.
+        num_queries: Q of the query set (of each class, in classification);
+            None for a policy.
         statistics: as `SupervisedExperiment.statistics`.
         counts: of a policy's rollouts, by name.
     """
@@ -36,12 +38,13 @@ class Evaluation:
     alpha_searched: bool
     values: np.ndarray
     metric: Metric
+    num_queries: int | None = None
     statistics: str | None = None
     counts: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def summaries(self) -> list[Summary]:
-        return summarize(self.values, self.metric.largest)
+        return summarize(self.values, self.metric.largest, self.metric.worst)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +151,7 @@ def as_json(results: Results) -> dict[str, Any]:
         "evaluations": [
             {
                 "num_shots": e.num_shots,
+                "num_queries": e.num_queries,
                 "alpha": e.alpha,
                 "alpha_searched": e.alpha_searched,
                 "batch_norm_statistics": e.statistics,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from maml_tf.configs import ImageConfig
 from maml_tf.evaluation import NUM_TASKS, Evaluator, search_step_size
 from maml_tf.experiment import Experiment, SupervisedExperiment
+from maml_tf.original import OriginalNetwork
 from maml_tf.results import Evaluation, Results, write_results
 from maml_tf.run_directory import RunDirectory
 from maml_tf.task_loops import loops_for
@@ -87,7 +88,7 @@ def evaluate_run(
 
 
 def evaluate_original(
-    prefix: pathlib.Path,
+    original: OriginalNetwork,
     config: ImageConfig,
     directory: pathlib.Path,
     data_dir: pathlib.Path,
@@ -96,16 +97,17 @@ def evaluate_original(
     """Evaluates weights that the original code saved, as a run of ours.
 
     Args:
-        prefix: of the checkpoint's files.
-        config: the data set, and the step size unless `settings` has one.
+        original: the network.
+        config: its settings (`OriginalNetwork.config`).
         directory: takes the results.
         data_dir: where packed data sets lie.
         settings: what to evaluate.
 
     Raises:
-        ExperimentError: if the checkpoint or the data set cannot be used.
+        ExperimentError: if the settings are of another network, or the data
+            set cannot be used.
     """
-    network = of_original(prefix, config, data_dir)
+    network = of_original(original, config, data_dir)
     directory.mkdir(parents=True, exist_ok=True)
     return _evaluate(network, directory, settings)
 
@@ -146,6 +148,7 @@ def _evaluate_supervised(
     statistics = settings.statistics or [experiment.statistics]
 
     def evaluate(num_shots: int) -> list[Evaluation]:
+        num_queries = settings.num_queries or num_shots
         evaluator = Evaluator(
             experiment.loss(num_shots),
             experiment.adapts,
@@ -154,7 +157,7 @@ def _evaluate_supervised(
         )
 
         def tasks(split: str):
-            return experiment.tasks(split, num_shots, settings.num_queries)
+            return experiment.tasks(split, num_shots, num_queries)
 
         alpha = settings.alpha
         if alpha is None:
@@ -169,7 +172,15 @@ def _evaluate_supervised(
         )
         searched = settings.alpha is None
         return [
-            Evaluation(num_shots, alpha, searched, v, experiment.reports, s)
+            Evaluation(
+                num_shots,
+                alpha,
+                searched,
+                v,
+                experiment.reports,
+                num_queries,
+                s,
+            )
             for v, s in zip(values, statistics, strict=True)
         ]
 

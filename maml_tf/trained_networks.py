@@ -2,14 +2,13 @@
 
 import dataclasses
 import pathlib
-import re
 
 from maml_tf.checkpoints import Checkpoints
 from maml_tf.configs import ImageConfig, TrainingConfig
 from maml_tf.datasets import open_images
 from maml_tf.errors import RunDirectoryError
 from maml_tf.experiment import Experiment, ImageExperiment, build_experiment
-from maml_tf.original import read_original_checkpoint
+from maml_tf.original import OriginalNetwork
 from maml_tf.run_directory import RunDirectory
 
 
@@ -67,28 +66,26 @@ def of_run(
 
 
 def of_original(
-    prefix: pathlib.Path, config: ImageConfig, data_dir: pathlib.Path
+    original: OriginalNetwork, config: ImageConfig, data_dir: pathlib.Path
 ) -> TrainedNetwork:
     """A network that the original code trained, as one of ours.
 
     Args:
-        prefix: of the checkpoint's files.
-        config: the data set, and the step size.
+        original: the network.
+        config: its settings (`OriginalNetwork.config`).
         data_dir: where packed data sets lie.
 
     Raises:
-        ExperimentError: if the checkpoint or the data set cannot be used.
+        ExperimentError: if the settings are of another network, or the data
+            set cannot be used.
     """
-    network = read_original_checkpoint(prefix)
-    config = network.config(
-        config.datasource, alpha=config.alpha, num_shots=config.num_shots
-    )
     experiment = ImageExperiment(
         config, open_images(config.datasource, data_dir)
     )
-    network.assign_to(experiment.model)
-    iteration = re.search(r"\d*$", prefix.name).group() or 0
-    return TrainedNetwork("original", experiment, int(iteration), config.alpha)
+    original.assign_to(experiment.model)
+    return TrainedNetwork(
+        "original", experiment, original.iteration, config.alpha
+    )
 
 
 def _step_size(config: TrainingConfig) -> float | None:

@@ -59,7 +59,8 @@ def test_step_size_zero_leaves_the_network_as_it_is():
 
 
 def test_summaries_by_hand():
-    (summary,) = summarize(np.array([[1.0], [2.0], [6.0]]), diverged_above=10)
+    values = np.array([[1.0], [2.0], [6.0]])
+    (summary,) = summarize(values, diverged_above=10, worst=np.inf)
     assert (summary.mean, summary.median) == (3.0, 2.0)
     assert summary.sd == pytest.approx(np.sqrt(14 / 3))
     assert summary.ci95 == pytest.approx(1.96 * np.sqrt(14 / 3) / np.sqrt(3))
@@ -68,12 +69,21 @@ def test_summaries_by_hand():
 
 def test_diverged_tasks_are_counted_and_not_averaged():
     losses = np.array([[1.0], [3.0], [np.nan], [np.inf], [10.5]])
-    (summary,) = summarize(losses, diverged_above=10)
+    (summary,) = summarize(losses, diverged_above=10, worst=np.inf)
     assert (summary.mean, summary.diverged) == (2.0, 3)
     assert summary.median == 10.5
-    (nothing,) = summarize(losses[2:], diverged_above=10)
+    (nothing,) = summarize(losses[2:], diverged_above=10, worst=np.inf)
     assert nothing.mean == np.inf
     assert nothing.diverged == 3
+
+
+def test_diverged_tasks_are_at_the_worst_end_of_the_median():
+    values = np.array([[np.nan], [np.nan], [0.2], [0.3], [0.4]])
+    medians = {
+        metric.name: summarize(values, metric.largest, metric.worst)[0].median
+        for metric in (ACCURACY, MEAN_SQUARED_ERROR)
+    }
+    assert medians == {"accuracy": 0.2, "mean squared error": 0.4}
 
 
 def test_chunks_are_put_together():

@@ -111,6 +111,11 @@ def test_runs_of_different_settings_have_different_names():
     assert len({config.run_name for config in configs}) == len(configs)
 
 
+def test_filters_do_not_tell_networks_without_convolutions_apart():
+    one, other = (ImageConfig(conv=False, num_filters=n) for n in (64, 32))
+    assert (one.run_name, one.identity) == (other.run_name, other.identity)
+
+
 def test_a_run_leaves_everything_behind(trained):
     run = trained / RUN
     names = {p.name for p in run.iterdir()}
@@ -179,7 +184,7 @@ def test_what_evaluation_can_be_asked(logdir):
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_as_if_it_had_not_stopped(logdir, trained, tmp_path):
+def test_a_run_goes_on_to_more_iterations(logdir):
     again = ("--metatrain_iterations=510", *SMALL)
     command(f"--logdir={logdir}", *again)
     run = logdir / RUN
@@ -216,6 +221,14 @@ def test_other_networks_train_and_are_evaluated(tmp_path):
         ("--datasource=glyphs --num_classes=1", "--num_classes must be at"),
         ("--datasource=glyphs --num_filters=0", "--num_filters must be at"),
         ("--datasource=glyphs --max_pool --conv=False", "--max_pool is for"),
+        (
+            "--datasource=glyphs --num_filters=8 --conv=False",
+            "--num_filters is for",
+        ),
+        (
+            "--datasource=glyphs --norm=None --batch_norm_statistics=both",
+            "is for networks with batch normalization; this one has none",
+        ),
         ("--datasource=glyphs --baseline=oracle", "does not go with"),
         ("--datasource=glyphs --test_queries=0", "--test_queries must be at"),
         ("--datasource=glyphs --test_tasks=0", "--test_tasks must be at"),
@@ -312,7 +325,7 @@ def test_the_authors_checkpoint_is_evaluated_on_images_of_its_size(
         "--datasource=photos",
         "--test_tasks=4",
     )
-    run = tmp_path / "logs" / "original.model59000"
+    (run,) = (tmp_path / "logs").glob("original.photos.model59000.*")
     results = json.loads((run / "results_tasks4.json").read_text())
     assert results["name"] == "original"
     assert results["iteration"] == 59000

@@ -1,5 +1,9 @@
 """The original's checkpoints: the same outputs, and clear refusals."""
 
+import dataclasses
+import re
+import shutil
+
 import keras
 import numpy as np
 import pytest
@@ -145,6 +149,17 @@ def test_settings_follow_from_shapes(omniglot):
     assert (given.num_shots, given.num_ways) == (5, WAYS)
     with pytest.raises(ConfigError, match="alpha"):
         original.config(alpha=-1.0)
+
+
+def test_files_tell_the_iteration_and_weights_the_name(omniglot, tmp_path):
+    prefix = tmp_path / "model300"
+    for suffix in (".index", ".data-00000-of-00001"):
+        shutil.copy(f"{omniglot[0]}{suffix}", f"{prefix}{suffix}")
+    original = read_original_checkpoint(f"{prefix}.index")
+    assert original.iteration == 300
+    assert re.fullmatch(r"model300\.[0-9a-f]{8}", original.name)
+    weights = tuple(w + 1 for w in original.weights)
+    assert dataclasses.replace(original, weights=weights).name != original.name
 
 
 def test_a_network_of_omniglot_that_pools_fits_too(omniglot):

@@ -158,6 +158,20 @@ def test_evaluation_with_another_k_and_step_size(logdir):
     assert "pretrained" not in table
 
 
+@pytest.mark.parametrize("flag", ["--test_queries=5", "--test_best"])
+def test_a_run_refuses_flags_of_other_kinds(logdir, flag):
+    with pytest.raises(SystemExit, match="go with --datasource=sinusoid"):
+        command("--train=False", f"--run_dir={logdir / MAML}", flag)
+
+
+def test_a_run_can_be_evaluated_with_step_size_zero(logdir):
+    run = logdir / MAML
+    command("--train=False", f"--run_dir={run}", "--update_lr=0")
+    results = json.loads((run / "results_stepsize0.0.json").read_text())
+    means = {u["mean"] for u in results["evaluations"][0]["updates"]}
+    assert len(means) == 1
+
+
 def test_evaluation_needs_the_run_directory_alone(logdir, tmp_path):
     moved = shutil.move(logdir / MAML, tmp_path / "elsewhere")
     shutil.rmtree(logdir)
@@ -260,6 +274,10 @@ def test_other_objectives_and_networks_run(tmp_path):
         ),
         ("--run_dir=somewhere", "--run_dir goes with --train=False"),
         ("--train=False --run_dir=x --seed=1", "--seed does not go with"),
+        (
+            "--train=False --run_dir=x --train_update_lr=0.1",
+            "--train_update_lr does not go with",
+        ),
         ("--train_update_lr=0.1", "--train_update_lr goes with --train=False"),
         (
             "--train_update_batch_size=1",

@@ -54,9 +54,15 @@ class Scores:
 
     @property
     def summaries(self) -> dict[str, list[Summary]]:
-        """By name, mean and 95 % interval after each number of updates."""
+        """By name, mean and 95 % interval after each number of updates.
+
+        A loss that is not a number counts as infinite in the median; other
+        metrics' medians are NaN then, since which end is worse is not known.
+        """
         return {
-            name: summarize(values, np.inf)
+            name: summarize(
+                values, np.inf, worst=np.inf if name == "loss" else np.nan
+            )
             for name, values in self.values.items()
         }
 
