@@ -15,13 +15,12 @@ from absl import flags
 from rich.console import Console
 
 from data import class_folders, importing
+from maml_tf.datasets import DATASOURCES
 from maml_tf.errors import DataError
 from maml_tf.sources import image_files
 from maml_tf.sources.class_splits import standard_splits
 
 FLAGS = flags.FLAGS
-
-TAKEN_NAMES = ("sinusoid", "omniglot", "miniimagenet", "glyphs")
 
 
 def define_flags(values: flags.FlagValues = FLAGS) -> None:
@@ -74,9 +73,9 @@ def import_image_folder(
             "--name may have letters, digits, _ and - only. Received: "
             f"--name={name}"
         )
-    if name in TAKEN_NAMES:
+    if name in DATASOURCES:
         raise DataError(
-            f"--name={name} is the name of another data set; choose another."
+            f"--name={name} names another --datasource; choose another."
         )
     splits = image_files.find_split_folders(source)
     how = "by the folders of the source"

@@ -123,8 +123,8 @@ class Checkpoints:
             )
         if iterations:
             raise RunDirectoryError(
-                f"All checkpoints in {self._directory} are damaged. Delete "
-                "the run directory to train from the start."
+                f"All checkpoints in {self._directory} are damaged. Bring back "
+                "a copy of it, or delete it and train again."
             )
         return None
 

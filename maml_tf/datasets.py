@@ -16,6 +16,9 @@ _COMMANDS = {
 }
 _OWN_COMMAND = "python -m data.image_folder --source=<directory> --name={}"
 
+# What --datasource can name without data of the user's own.
+DATASOURCES = ("sinusoid", "glyphs", *_COMMANDS, *ENVIRONMENTS)
+
 
 def open_images(datasource: str, data_dir: pathlib.Path) -> PackedImages:
     """Opens a data set with the splits `train`, `validation` and `test`.
@@ -33,9 +36,8 @@ def open_images(datasource: str, data_dir: pathlib.Path) -> PackedImages:
     command = _COMMANDS.get(datasource, _OWN_COMMAND.format(datasource))
     hint = f"Prepare it with: {command}"
     if datasource not in _COMMANDS:
-        known = ["sinusoid", "glyphs", *_COMMANDS, *ENVIRONMENTS]
-        hint += f"; or name another --datasource: {', '.join(known)}."
-        for meant in difflib.get_close_matches(datasource, known, 1):
+        hint += f"; or name another --datasource: {', '.join(DATASOURCES)}."
+        for meant in difflib.get_close_matches(datasource, DATASOURCES, 1):
             hint = f"Did you mean --datasource={meant}? {hint}"
     images = PackedImages.open(data_dir / datasource, hint=hint)
     for split in SPLITS:

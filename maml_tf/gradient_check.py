@@ -37,7 +37,8 @@ class MetaGradientCheck:
         relative_error: of the meta-gradient against finite differences, in
             float64; None if it cannot be computed at all.
         first_order_error: of the first-order meta-gradient, likewise.
-        by_variable: relative error for each variable's path.
+        by_variable: by each variable's path its error over the norm of the
+            whole gradient, as in `relative_error`; empty if that is None.
         obstacles: what may stand in the way of second derivatives.
         error: what TensorFlow said, if there is no second derivative.
     """
@@ -50,7 +51,11 @@ class MetaGradientCheck:
 
     @property
     def second_order(self) -> bool:
-        """Whether the meta-gradient is the exact second-order one."""
+        """Whether the meta-gradient is the exact second-order one.
+
+        It is judged as a whole: what is wrong of a variable whose share of
+        the gradient is below `TOLERANCE` does not show.
+        """
         return (
             self.relative_error is not None and self.relative_error < TOLERANCE
         )
@@ -183,12 +188,16 @@ def check_meta_gradient(
             _relative_error(slopes["exact"], differences) if exact else None
         ),
         first_order_error=_relative_error(slopes["first"], differences),
-        by_variable={
-            path: float(np.linalg.norm(row) / np.linalg.norm(differences))
-            for path, row in zip(
-                paths, slopes["exact"] - differences, strict=True
-            )
-        },
+        by_variable=(
+            {
+                path: float(np.linalg.norm(row) / np.linalg.norm(differences))
+                for path, row in zip(
+                    paths, slopes["exact"] - differences, strict=True
+                )
+            }
+            if exact
+            else {}
+        ),
         obstacles=_obstacles(model, twin_loss, theta, task),
         error=error,
     )

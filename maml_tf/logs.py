@@ -27,14 +27,13 @@ class IterationLog:
         """
         self._path = path
         self._fields = ("iteration", *fields)
-        self._writer = (
-            tf.summary.create_file_writer(str(tensorboard))
-            if tensorboard
-            else None
-        )
+        self._tensorboard = tensorboard
+        self._writer = None
 
     def start(self, iteration: int) -> None:
         """Drops rows after `iteration`, which training will write again."""
+        if self._tensorboard:
+            self._writer = tf.summary.create_file_writer(str(self._tensorboard))
         kept = [",".join(self._fields)]
         if self._path.exists():
             for line in self._path.read_text().splitlines(keepends=True)[1:]:

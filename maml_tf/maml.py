@@ -90,8 +90,8 @@ def inner_update(
         loss: the task's loss, a scalar function of parameters and batch.
         theta: the parameters, a list of float tensors.
         batch: what `loss` takes.
-        alpha: the step size, a scalar; or a list with one for each entry of
-            theta, each a scalar or of the entry's shape.
+        alpha: the step size, a scalar; or a list or tuple with one for each
+            entry of theta, each a scalar or of the entry's shape.
         adapts: for each entry of theta whether it is updated; None updates
             all. An entry that the loss does not depend on stays as it is.
         first_order: treat the gradient as a constant, so that derivatives of
@@ -102,7 +102,8 @@ def inner_update(
         theta', of the structure of theta, and the loss at theta.
     """
     adapts = [True] * len(theta) if adapts is None else adapts
-    alphas = alpha if isinstance(alpha, list) else [alpha] * len(theta)
+    each_its_own = isinstance(alpha, list | tuple)
+    alphas = alpha if each_its_own else [alpha] * len(theta)
     adapted = [t for t, moves in zip(theta, adapts, strict=True) if moves]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(adapted)

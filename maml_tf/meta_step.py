@@ -92,12 +92,19 @@ class MetaStep:
             Mean losses by name, [count] each, in the order of the steps.
 
         Raises:
-            ValueError: if `count` is out of range.
+            ValueError: if `count` is out of range, or there are not as many
+                batches as a call takes.
         """
         if not 1 <= count <= self.steps_per_call:
             raise ValueError(
                 f"count must be between 1 and {self.steps_per_call}. "
                 f"Received: count={count}"
+            )
+        batches = {x.shape[0] for x in tf.nest.flatten(tasks)}
+        if batches != {self.steps_per_call}:
+            raise ValueError(
+                f"tasks must be stacked {self.steps_per_call} (steps_per_call) "
+                f"batches. Received: first axes of {sorted(batches)}"
             )
         arguments = tasks, tf.constant(count)
         if self._called:

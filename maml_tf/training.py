@@ -52,9 +52,10 @@ def train(
 ) -> None:
     """Runs the phases one after the other: Algorithm 1 from `start` on.
 
-    Iteration i sees tasks i * meta_batch_size, ... of the stream. Ending,
-    being killed and starting again with the newest checkpoint gives the same
-    weights and log as running through.
+    Iteration i sees tasks i * meta_batch_size, ... of the stream. Being killed
+    and starting again with the newest checkpoint gives the same weights and
+    log as running through. So does ending and going on to more iterations,
+    but that the log and the validation have a row more: that of the end.
 
     Args:
         model: its trainable variables are theta.

@@ -116,6 +116,7 @@ def test_an_op_without_a_second_derivative_is_named(task):
     found = check_meta_gradient(model(ResponseNormalization()), LOSS, task, 0.1)
     assert not found.second_order
     assert found.relative_error is None
+    assert found.by_variable == {}
     assert "LRNGrad" in str(found)
     assert "first_order=True" in str(found)
 

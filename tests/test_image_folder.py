@@ -14,6 +14,7 @@ from rich.console import Console
 from test_omniglot import bomb
 
 from data import image_folder, importing
+from maml_tf.datasets import DATASOURCES
 from maml_tf.errors import ConfigError, DataError
 from maml_tf.packed_images import PackedImages
 
@@ -144,9 +145,9 @@ class TestFolders:
         with pytest.raises(DataError, match="--name may have letters"):
             pack(source, tmp_path / "out", name=name)
 
-    @pytest.mark.parametrize("name", image_folder.TAKEN_NAMES)
+    @pytest.mark.parametrize("name", DATASOURCES)
     def test_names_of_other_data_sets_are_refused(self, source, tmp_path, name):
-        with pytest.raises(DataError, match="the name of another data set"):
+        with pytest.raises(DataError, match="names another --datasource"):
             pack(source, tmp_path / "out", name=name)
 
 

@@ -87,13 +87,14 @@ def test_meta_sgd_differentiates_by_a_step_size_for_each_element(first_order):
     np.testing.assert_allclose(result.gradient[1], gradient * slope)
 
 
-def test_step_sizes_are_given_to_what_adapts():
+@pytest.mark.parametrize("sequence", [list, tuple])
+def test_step_sizes_are_given_to_what_adapts(sequence):
     theta = [tf.constant([1.0]), tf.constant([1.0]), tf.constant([1.0])]
     adapted, _ = inner_update(
         lambda theta, _: tf.add_n(theta)[0],
         theta,
         None,
-        [0.5, 0.0, tf.constant([0.25])],
+        sequence([0.5, 0.0, tf.constant([0.25])]),
         adapts=[True, False, True],
     )
     assert [float(t[0]) for t in adapted] == [0.5, 1.0, 0.75]

@@ -82,6 +82,12 @@ def test_a_call_may_take_fewer_steps_without_being_traced_again():
     assert step.num_traces == other.num_traces == 1
 
 
+def test_a_batch_is_not_taken_twice():
+    _, step = make()
+    with pytest.raises(ValueError, match="must be stacked 50"):
+        step(meta_batches(1), 50)
+
+
 def test_only_weights_and_optimizer_change():
     model = keras.Sequential(
         [
