@@ -234,6 +234,22 @@ class VmapOfGradients(Vmap):
         return gradient, (post, pre)
 
 
+class Compiled(Vmap):
+    """The meta-gradient by `torch.compile`, Adam's step as it is."""
+
+    def __init__(self, workload: Workload):
+        super().__init__(workload)
+        self.meta_gradient = torch.compile(self.meta_gradient)
+
+
+class VmapCompiled(Compiled):
+    """`Vmap`, compiled."""
+
+
+class VmapOfGradientsCompiled(Compiled, VmapOfGradients):
+    """`VmapOfGradients`, compiled."""
+
+
 class Loop(PyTorch):
     """One task after the other, `create_graph=True`."""
 

@@ -46,7 +46,13 @@ def image_loss(net: ConvNet) -> LossFn:
 
 
 class GradientOutsideMap(Stepper):
-    """`tf.map_fn` gives each task's losses; the tape is around all of it."""
+    """`tf.map_fn` gives each task's losses; the tape is around all of it.
+
+    Attributes:
+        jit_compile: whether XLA compiles the step.
+    """
+
+    jit_compile = False
 
     def __init__(self, workload: Workload):
         super().__init__(workload)
@@ -70,7 +76,7 @@ class GradientOutsideMap(Stepper):
             post = loss(adaptation.iterates[-1], task.query)
             return adaptation.losses[0], post
 
-        @tf.function
+        @tf.function(jit_compile=self.jit_compile)
         def step(tasks: Task):
             with tf.GradientTape() as tape:
                 pre, post = tf.map_fn(
@@ -104,3 +110,9 @@ class GradientOutsideMap(Stepper):
 
     def first_moments(self) -> list[np.ndarray]:
         return first_moments(self._adam)
+
+
+class GradientOutsideMapCompiled(GradientOutsideMap):
+    """The same, compiled by XLA."""
+
+    jit_compile = True
