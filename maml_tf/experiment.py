@@ -136,19 +136,19 @@ class SupervisedExperiment(Experiment):
         joint = functools.partial(joint_gradient, self.loss())
         return [
             Phase(config.pretrain_iterations, joint, self._adam()),
-            Phase(config.metatrain_iterations, meta, self._adam()),
+            Phase(config.metatrain_iterations, meta, self._adam(self._clip)),
         ]
 
-    def _adam(self) -> keras.optimizers.Optimizer:
+    def _adam(self, clip: float | None = None) -> keras.optimizers.Optimizer:
         adam = keras.optimizers.Adam(
-            self.config.beta, epsilon=1e-8, clipvalue=self._clip
+            self.config.beta, epsilon=1e-8, clipvalue=clip
         )
         adam.build(self.model.trainable_variables)
         return adam
 
     @property
     def _clip(self) -> float | None:
-        """Bound of each element of the outer gradient."""
+        """Bound of each element of the meta-gradient."""
         return None
 
     def _seed(self, split: str) -> int:

@@ -264,6 +264,13 @@ def test_splits_of_the_glyphs_share_no_class():
     assert not (names[0] | names[1]) & names[2]
 
 
+def test_the_meta_gradient_alone_is_clipped():
+    config = ImageConfig.for_images("glyphs", clip=2.0)
+    experiment = build_experiment(config, pathlib.Path("nowhere"))
+    joint, meta = (p.optimizer.clipvalue for p in experiment.phases())
+    assert (joint, meta) == (None, 2.0)
+
+
 @pytest.mark.slow
 def test_a_command_of_the_original_runs_on_omniglot(tmp_path, packed_omniglot):
     command(
