@@ -57,7 +57,7 @@ def main(argv: list[str]) -> None:
     except KeyboardInterrupt:
         print(
             "\nInterrupted. The same command, without --resume=False, goes on "
-            "from the last checkpoint.",
+            "from the last checkpoint, or begins anew if there is none yet.",
             file=sys.stderr,
         )
         sys.exit(130)

@@ -168,17 +168,22 @@ class Checkpoints:
 
     def _read(self, iteration: int) -> None:
         path = self._path(iteration)
+        status = None
         try:
             status = tf.train.Checkpoint(**self._state).read(
                 str(path / "state")
             )
-            status.assert_existing_objects_matched().expect_partial()
+            status.assert_existing_objects_matched()
         except (AssertionError, ValueError, tf.errors.OpError) as e:
             raise RunDirectoryError(
                 f"Checkpoint {path} does not fit the network of this run "
                 f"({str(e).splitlines()[0]}). It was written by another "
-                "version or for other settings; choose another --logdir."
+                "version, or for images of another size or other settings "
+                "than config.json and the data set have now."
             ) from e
+        finally:
+            if status is not None:
+                status.expect_partial()  # else a warning for each variable
 
 
 def _checksums(directory: pathlib.Path) -> dict[str, str]:

@@ -28,6 +28,7 @@ from maml_tf.rl.config import RLConfig
 from maml_tf.rl.environment import ENVIRONMENTS
 
 FORMAT = 1
+_INSTEAD = "Choose another run, or for training another --logdir."
 
 _PACKAGES = ("tensorflow", "keras", "numpy")
 
@@ -147,24 +148,40 @@ class RunDirectory:
             raise RunDirectoryError(wrong + _runs_at_hand(path.parent)) from e
         except ValueError as e:
             raise RunDirectoryError(
-                f"{path / 'config.json'} is damaged: it is not JSON. "
-                "Choose another --logdir."
+                f"{path / 'config.json'} is damaged: it is not JSON. {_INSTEAD}"
             ) from e
         found = content.get("format") if isinstance(content, dict) else None
         if found != FORMAT:
             raise RunDirectoryError(
                 f"{path} was written in format {found}; this version reads "
-                f"format {FORMAT}. Choose another --logdir."
+                f"format {FORMAT}. {_INSTEAD}"
             )
         try:
-            kind = config_class(content["datasource"])
-            config = kind(**content["config"])
+            config = _config_of(content["datasource"], content["config"])
         except (KeyError, TypeError, ConfigError) as e:
             raise RunDirectoryError(
                 f"{path / 'config.json'} does not hold the settings of an "
-                f"experiment ({e}). Choose another --logdir."
+                f"experiment ({e}). {_INSTEAD}"
             ) from e
         return cls(path, config)
+
+
+def _config_of(datasource: str, settings: dict[str, Any]) -> TrainingConfig:
+    """Settings as they were stored: all of them, so that none is made up.
+
+    Raises:
+        ConfigError: if some are missing, unknown or make no sense.
+        TypeError: if they are no dictionary, or of other types.
+    """
+    kind = config_class(datasource)
+    known = {field.name for field in dataclasses.fields(kind)}
+    for names, wrong in (
+        (known - set(settings), "missing"),
+        (set(settings) - known, "unknown"),
+    ):
+        if names:
+            raise ConfigError(f"{', '.join(sorted(names))}: {wrong}")
+    return kind(**settings)
 
 
 def config_class(datasource: str) -> type[TrainingConfig]:

@@ -1,10 +1,12 @@
 """Evaluating networks: of runs, of the original code, or as they are."""
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Sequence
 
 from maml_tf.configs import ImageConfig
+from maml_tf.errors import RunDirectoryError
 from maml_tf.evaluation import NUM_TASKS, Evaluator, search_step_size
 from maml_tf.experiment import Experiment, SupervisedExperiment
 from maml_tf.original import OriginalNetwork
@@ -232,7 +234,16 @@ def _evaluate(
     directory: pathlib.Path,
     asked: EvaluationSettings,
 ) -> Results:
-    """Evaluates a network and writes the results."""
+    """Evaluates a network and writes the results.
+
+    Raises:
+        RunDirectoryError: if the directory cannot be written.
+    """
+    if not os.access(directory, os.W_OK):
+        raise RunDirectoryError(
+            f"{directory} cannot be written, and the results go there. "
+            "Evaluate a copy of it."
+        )
     settings = asked
     if asked.alpha is None:
         settings = dataclasses.replace(asked, alpha=network.alpha)

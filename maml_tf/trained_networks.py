@@ -58,7 +58,8 @@ def of_run(
         iteration = checkpoints.restore_latest()
     if iteration is None:
         raise RunDirectoryError(
-            f"{directory} holds no checkpoint; train the run first."
+            f"{directory} holds no checkpoint; "
+            + ("leave out --test_best." if best else "train the run first.")
         )
     return TrainedNetwork(
         run.config.method, experiment, iteration, _step_size(run.config)

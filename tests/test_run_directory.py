@@ -1,5 +1,6 @@
 """A run directory is made, opened, or refused in words."""
 
+import dataclasses
 import json
 
 import pytest
@@ -9,6 +10,7 @@ from maml_tf.errors import RunDirectoryError
 from maml_tf.run_directory import RunDirectory
 
 CONFIG = SinusoidConfig(metatrain_iterations=10)
+SETTINGS = dataclasses.asdict(CONFIG)
 
 
 def edit(path, **changes):
@@ -52,7 +54,7 @@ def test_starting_anew_moves_the_old_run_aside(run, tmp_path):
 
 
 def test_another_run_under_its_name_is_refused(run, tmp_path):
-    edit(run.path / "config.json", config={"alpha": 0.5})
+    edit(run.path / "config.json", config=SETTINGS | {"alpha": 0.5})
     with pytest.raises(
         RunDirectoryError, match="a run with alpha=0.5, not 0.01"
     ):
@@ -64,8 +66,10 @@ def test_another_run_under_its_name_is_refused(run, tmp_path):
     [
         ({"format": 99}, "format 99; this version reads format 1"),
         ({"datasource": "cifar"}, "does not hold the settings"),
-        ({"config": {"momentum": 1}}, "does not hold the settings"),
-        ({"config": {"alpha": -1}}, "does not hold the settings"),
+        ({"config": SETTINGS | {"momentum": 1}}, "momentum: unknown"),
+        ({"config": SETTINGS | {"alpha": -1}}, "alpha must be a positive"),
+        ({"config": {"alpha": 0.1}}, r"\(baseline, beta, .*: missing\)"),
+        ({"config": [1]}, "does not hold the settings"),
     ],
 )
 def test_other_experiments_and_versions_are_refused(run, changes, message):
