@@ -22,8 +22,10 @@ def run(main: Callable[[Console], None]) -> None:
         sys.exit(f"error: unexpected arguments: {' '.join(argv[1:])}")
     try:
         main(Console())
-    except (ExperimentError, OSError) as e:
+    except ExperimentError as e:
         sys.exit(f"error: {e}")
+    except OSError as e:
+        sys.exit(f"error: {e}. Choose another --source or --output_dir.")
     except KeyboardInterrupt:
         print(
             "\nInterrupted; nothing was packed. The same command tries again.",

@@ -115,9 +115,9 @@ def _find_lists(
             return directory
     if csv_dir is None:
         raise DataError(
-            f"{source} has no folders train, val and test, and there are no "
-            f"lists {', '.join(LISTS.values())} in it or beside it; say with "
-            "--csv_dir where they are."
+            f"{source} has no folders train, val and test, and neither it nor "
+            f"{source.parent} holds all of the lists "
+            f"{', '.join(LISTS.values())}; say with --csv_dir where they are."
         )
     raise DataError(f"{csv_dir} does not hold {', '.join(LISTS.values())}.")
 
@@ -137,7 +137,9 @@ def _read_lists(
     )
     for file, times in listed.items():
         if times > 1:
-            raise DataError(f"The lists name {file.name} {times} times.")
+            raise DataError(
+                f"The lists in {directory} name {file.name} {times} times."
+            )
     return splits
 
 
@@ -155,7 +157,8 @@ def _read_list(path: pathlib.Path, images: pathlib.Path) -> image_files.Classes:
                 if len(row) != 2 or not _is_plain(row[0]) or not row[1]:
                     raise DataError(
                         f"{path}, line {rows.line_num}: expected is "
-                        f"file,class. Received: {','.join(row)!r}"
+                        "file,class, the file's name without directories. "
+                        f"Received: {','.join(row)!r}"
                     )
                 classes.setdefault(row[1], []).append(images / row[0])
     except (UnicodeDecodeError, csv.Error) as e:

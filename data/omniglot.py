@@ -161,7 +161,7 @@ def import_omniglot(
                     except DataError as e:
                         raise DataError(
                             f"{source}: {name}/{file} is not a drawing of "
-                            f"Omniglot: {e}."
+                            f"Omniglot: {str(e).removesuffix('.')}."
                         ) from e
                     ink = RESIZES[resize](drawing)
                     writers["images.npy"].append(ink[..., np.newaxis])
@@ -272,6 +272,11 @@ def _check_complete(
         raise DataError(
             f"{source} holds {unexpected[0]}, which is no character of "
             f"Omniglot ({len(unexpected)} such)."
+        )
+    if not drawings:
+        raise DataError(
+            f"{source} holds no drawings; expected are "
+            f"{' and '.join(FOLDERS)}, as zip archives or unpacked."
         )
     if missing:
         raise DataError(

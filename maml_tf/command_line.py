@@ -37,6 +37,7 @@ FIELDS = {
 }
 IMAGE_FIELDS = {
     "num_classes": "num_ways",
+    "train_queries": "num_queries",
     "num_filters": "num_filters",
     "conv": "conv",
     "max_pool": "max_pool",

@@ -60,8 +60,9 @@ class Episodes:
                 f"A task needs {self._images_per_class} images of a class "
                 f"({self.num_shots} support and {self.num_queries} query); "
                 f"{self.classes.names[fewest]} of the {self.split} split has "
-                f"{self.classes.counts[fewest]}. Lower --update_batch_size "
-                "or --test_queries, or leave out that class."
+                f"{self.classes.counts[fewest]}. Lower --update_batch_size; "
+                "or --train_queries for training, --test_queries for "
+                "evaluation."
             )
 
     @property

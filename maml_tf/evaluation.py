@@ -171,7 +171,8 @@ class Summary:
     Attributes:
         update: number of updates.
         mean, ci95, sd: over the tasks that did not diverge; ci95 is
-            1.96 sd / sqrt(tasks), sd the population's, as in the original.
+            1.96 sd / sqrt(tasks), sd the population's, as in the original;
+            infinite for fewer than two.
         median: over all tasks, those without a number at the worst end.
         diverged: tasks whose value is not finite or above the bound.
     """
@@ -199,11 +200,13 @@ def summarize(
         good = np.isfinite(column) & (column <= diverged_above)
         kept = column[good]
         mean, sd = (kept.mean(), kept.std()) if kept.size else (np.inf, np.inf)
+        # One task says nothing of how they spread.
+        ci95 = 1.96 * sd / np.sqrt(kept.size) if kept.size > 1 else np.inf
         summaries.append(
             Summary(
                 update,
                 float(mean),
-                float(1.96 * sd / np.sqrt(max(kept.size, 1))),
+                float(ci95),
                 float(sd),
                 float(np.median(np.where(np.isnan(column), worst, column))),
                 int((~good).sum()),

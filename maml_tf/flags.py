@@ -153,6 +153,12 @@ flags.DEFINE_integer(
     "test_tasks", None, "tasks to evaluate on [600; policies 40 goals]"
 )
 flags.DEFINE_integer(
+    "train_queries",
+    None,
+    "query images of a class in training (images only) [K; mini-ImageNet and "
+    "data sets of your own 15]",
+)
+flags.DEFINE_integer(
     "test_queries",
     None,
     "query images of a class in evaluation (images only) [K]",

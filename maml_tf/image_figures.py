@@ -63,7 +63,7 @@ def plot_episode(
         for batch in (support, query, query)
     ]
     titles = (
-        f"support, K = {num_shots}",
+        "support" if num_shots == 1 else f"support,\n1 of K = {num_shots}",
         "query,\nbefore any update",
         f"query,\nafter {updates} update{'s' if updates > 1 else ''}",
     )
@@ -123,9 +123,9 @@ def plot_training(
 
     def draw(figure: Figure) -> None:
         left, right = figure.subplots(1, 2)
-        for field, label, line in (
-            ("pre_update", "support set, before any update", "--"),
-            ("post_update", "query set, after adaptation", "-"),
+        for field, label, line, fill in (
+            ("pre_update", "support set, before any update", "--", "none"),
+            ("post_update", "query set, after adaptation", "-", "full"),
         ):
             rows = [row for row in losses if field in row]
             left.plot(
@@ -133,8 +133,9 @@ def plot_training(
                 [row[field] for row in rows],
                 line,
                 marker=_marker(rows),
+                fillstyle=fill,
                 lw=1,
-                ms=2,
+                ms=4,
                 color=color(results.name),
                 label=label,
             )
@@ -146,12 +147,13 @@ def plot_training(
             [100 * row[FIELD] for row in accuracies],
             marker=_marker(accuracies),
             lw=1,
-            ms=2,
+            ms=4,
             color=color(results.name),
         )
         right.set_ylabel("validation accuracy in %")
         for axis in (left, right):
             axis.set_xlabel("iteration")
+            axis.xaxis.get_major_locator().set_params(integer=True)
             axis.grid(alpha=0.25, which="both", lw=0.5)
         figure.tight_layout()
 

@@ -142,6 +142,8 @@ class Place:
 
 def read_index(directory: pathlib.Path) -> dict:
     """The content of index.json, known to be of this format."""
+    if directory.parent.is_file():
+        raise DataError(f"{directory.parent} is a file, not a directory.")
     if not directory.is_dir():
         raise DataError(
             f"There is no directory {directory}: the data set was not prepared."

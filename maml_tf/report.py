@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -142,11 +143,13 @@ def table_notes(networks: list[Results]) -> list[str]:
             f"{networks[0].num_tasks} {networks[0].split} tasks, ± 95 % "
             "interval; 0 updates is the query set, too.",
         ]
-    evaluations = networks[0].evaluations
-    queries = {e.num_queries for e in evaluations if not _as_paper(e)}
-    if queries:
+    queries = networks[0].evaluations[0].num_queries
+    if not _with_k_queries(networks[0]):
+        notes.append(f"The query sets have {queries} examples of a class.")
+    if not _as_the_paper(networks[0]):
         notes.append(
-            f"With {queries.pop()} query examples of a class; the paper has K."
+            "The paper's figures are of other settings: test tasks, K query "
+            "examples of a class, the step size of training."
         )
     if _statistics(networks):
         notes.append(
@@ -234,9 +237,24 @@ def _statistics(networks: list[Results]) -> bool:
     )
 
 
-def _as_paper(evaluation: Evaluation) -> bool:
-    """Whether a task has as many query examples as the paper's."""
-    return evaluation.num_queries in (None, evaluation.num_shots)
+def _with_k_queries(results: Results) -> bool:
+    return all(
+        e.num_queries in (None, e.num_shots) for e in results.evaluations
+    )
+
+
+def _as_the_paper(results: Results) -> bool:
+    """Whether the paper's figures can be compared, if it has any."""
+    if not any(
+        published(results.name, results.experiment.config, e.num_shots)
+        for e in results.evaluations
+    ):
+        return True
+    return (
+        results.split == "test"
+        and _with_k_queries(results)
+        and "_stepsize" not in results.tag
+    )
 
 
 def _step_size(evaluation: Evaluation) -> str:
@@ -253,7 +271,8 @@ def _cell(summary: Summary, evaluation: Evaluation) -> str:
     digits = 1
     if evaluation.metric is MEAN_SQUARED_ERROR:
         digits = 2 if mean >= 0.1 else 3
-    return f"{mean:.{digits}f}±{ci95:.{digits}f}{diverged}"
+    interval = f"±{ci95:.{digits}f}" if np.isfinite(ci95) else ""
+    return f"{mean:.{digits}f}{interval}{diverged}"
 
 
 def _paper_cell(point, evaluation: Evaluation) -> str:

@@ -67,6 +67,11 @@ def test_summaries_by_hand():
     assert summary.diverged == 0
 
 
+def test_a_single_task_has_no_interval():
+    (summary,) = summarize(np.array([[0.5]]), diverged_above=1, worst=np.inf)
+    assert (summary.mean, summary.sd, summary.ci95) == (0.5, 0.0, np.inf)
+
+
 def test_diverged_tasks_are_counted_and_not_averaged():
     losses = np.array([[1.0], [3.0], [np.nan], [np.inf], [10.5]])
     (summary,) = summarize(losses, diverged_above=10, worst=np.inf)

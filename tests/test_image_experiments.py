@@ -176,7 +176,10 @@ def test_what_evaluation_can_be_asked(logdir):
         e["batch_norm_statistics"]: e for e in results["evaluations"]
     }
     assert set(by_statistics) == {"transductive", "support"}
-    assert (run / f"report{tag}.md").read_text().count("| MAML | 3 |") == 2
+    assert {e["num_queries"] for e in results["evaluations"]} == {2}
+    table = (run / f"report{tag}.md").read_text()
+    assert table.count("| MAML | 3 |") == 2
+    assert "The query sets have 2 examples of a class." in table
     # 5 classes x 2 query images: accuracies are tenths.
     stem = "validation_ubs3_stepsize0.4"
     values = np.load(run / f"{stem}_support_queries2_best_tasks3.npy")
@@ -231,6 +234,11 @@ def test_other_networks_train_and_are_evaluated(tmp_path):
         ),
         ("--datasource=glyphs --baseline=oracle", "does not go with"),
         ("--datasource=glyphs --test_queries=0", "--test_queries must be at"),
+        ("--datasource=glyphs --train_queries=0", "--train_queries must be at"),
+        (
+            "--datasource=glyphs --train_queries=20",
+            "needs 21 images .* or --train_queries for training",
+        ),
         ("--datasource=glyphs --test_tasks=0", "--test_tasks must be at"),
         (
             "--datasource=glyphs --test_best --test_iter=5",

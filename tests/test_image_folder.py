@@ -1,6 +1,7 @@
 """A folder of anyone's images is packed, or what is wrong with it is named."""
 
 import io
+import os
 import pathlib
 import subprocess
 import sys
@@ -111,7 +112,7 @@ class TestFolders:
             ),
             (
                 lambda s: write_image(s / "train" / "a.PNG"),
-                r"1 of 4 files .*\n.*a.PNG: it is in no class' folder$",
+                r"1 of 5 files .*\n.*a.PNG: it is in no class' folder$",
             ),
             (
                 lambda s: (s / "train" / "dog" / "a.bmp").touch(),
@@ -120,6 +121,10 @@ class TestFolders:
             (
                 lambda s: (s / "train" / "dog" / "more").mkdir(),
                 "more: it is not a .jpg",
+            ),
+            (
+                lambda s: os.mkfifo(s / "train" / "dog" / "pipe.png"),
+                "pipe.png: it is not a .jpg",
             ),
             (
                 lambda s: write_classes(s / "train", ["b\udcffd"]),

@@ -246,7 +246,7 @@ class TestVerification:
         with pytest.raises(DataError, match="none is not a directory"):
             pack(tmp_path / "none", tmp_path / "out")
         (tmp_path / "in").mkdir()
-        with pytest.raises(DataError, match="4 of 4 characters are missing"):
+        with pytest.raises(DataError, match="in holds no drawings; expected"):
             pack(tmp_path / "in", tmp_path / "out")
 
 

@@ -23,6 +23,10 @@ SPLIT_FOLDERS = {
     "test": ("test",),
 }
 
+_OR_SPLITS = " or ".join(
+    name for names in SPLIT_FOLDERS.values() for name in names
+)
+
 _NAMED = 10  # files that a message names; more are counted
 _AHEAD = 64  # images that may be decoded before they are written
 
@@ -65,7 +69,8 @@ def find_split_folders(source: pathlib.Path) -> dict[str, Classes]:
             raise DataError(
                 f"{source} has folders of splits "
                 f"({', '.join(f.name for f in folders.values())}), so its "
-                f"folder {folder.name} cannot be a class. Move it elsewhere."
+                f"folder {folder.name} cannot be a class. Move it elsewhere, "
+                f"or call it {_OR_SPLITS} if it is a split."
             )
     return {split: find_classes(folder) for split, folder in folders.items()}
 
@@ -83,6 +88,7 @@ def find_classes(folder: pathlib.Path) -> Classes:
     for path in sorted(folder.iterdir()):
         if not path.is_dir() and path.suffix.lower() in SUFFIXES:
             refused.append(UnusableFile(path, "it is in no class' folder"))
+    loose = len(refused)
     for path in _folders(folder):
         try:
             path.name.encode()
@@ -94,19 +100,24 @@ def find_classes(folder: pathlib.Path) -> Classes:
         refused += [
             UnusableFile(file, f"it is not a {', '.join(SUFFIXES)} file")
             for file in files
-            if file.suffix.lower() not in SUFFIXES
+            if file.suffix.lower() not in SUFFIXES or not _can_be_read(file)
         ]
         if not files:
             raise DataError(f"{path} is a class without images.")
         classes[path.name] = files
-    if refused:
-        raise unusable(refused, sum(map(len, classes.values())))
     if not classes:
         raise DataError(
             f"{folder} holds no classes; expected is a folder of images for "
             "each class."
         )
+    if refused:
+        raise unusable(refused, sum(map(len, classes.values())) + loose)
     return classes
+
+
+def _can_be_read(file: pathlib.Path) -> bool:
+    """Whether opening it does not wait, as for a pipe; it may be missing."""
+    return file.is_file() or not file.exists()
 
 
 def check_disjoint(splits: dict[str, Classes]) -> None:
