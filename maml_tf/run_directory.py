@@ -171,7 +171,7 @@ def _config_of(datasource: str, settings: dict[str, Any]) -> TrainingConfig:
 
     Raises:
         ConfigError: if some are missing, unknown or make no sense.
-        TypeError: if they are no dictionary, or of other types.
+        TypeError: if they are no dictionary.
     """
     kind = config_class(datasource)
     known = {field.name for field in dataclasses.fields(kind)}
@@ -181,7 +181,10 @@ def _config_of(datasource: str, settings: dict[str, Any]) -> TrainingConfig:
     ):
         if names:
             raise ConfigError(f"{', '.join(sorted(names))}: {wrong}")
-    return kind(**settings)
+    try:
+        return kind(**settings)
+    except TypeError as e:
+        raise ConfigError("a value is of another type") from e
 
 
 def config_class(datasource: str) -> type[TrainingConfig]:

@@ -68,6 +68,7 @@ def test_another_run_under_its_name_is_refused(run, tmp_path):
         ({"datasource": "cifar"}, "does not hold the settings"),
         ({"config": SETTINGS | {"momentum": 1}}, "momentum: unknown"),
         ({"config": SETTINGS | {"alpha": -1}}, "alpha must be a positive"),
+        ({"config": SETTINGS | {"num_steps": "1"}}, "of another type"),
         ({"config": {"alpha": 0.1}}, r"\(baseline, beta, .*: missing\)"),
         ({"config": [1]}, "does not hold the settings"),
     ],
