@@ -150,6 +150,7 @@ def _plot_curve(axis, results: Results, evaluation: Evaluation) -> None:
     summaries = evaluation.summaries
     mean = metric.scale * np.array([s.mean for s in summaries])
     half = metric.scale * np.array([s.ci95 for s in summaries])
+    half[~np.isfinite(half)] = np.nan  # no band
     label = network_label(results.name)
     several = {e.statistics for e in results.evaluations}
     if len(several) > 1:
