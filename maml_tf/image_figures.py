@@ -4,6 +4,7 @@ import pathlib
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 
 from maml_tf.figures import (
     color,
@@ -19,6 +20,7 @@ from maml_tf.results import Results
 from maml_tf.validation import FIELD
 
 MOST_CLASSES = 10  # in a contact sheet
+MOST_LETTERS = 17  # of a line above a column of it
 RIGHT, WRONG = "#2f855a", "#c1272d"
 
 
@@ -74,8 +76,15 @@ def plot_episode(
             for axis, image in zip(row, images[:num_classes], strict=True):
                 _show(axis, image)
             row[0].set_ylabel(title, fontsize=9)
-        for i, axis in enumerate(axes[0]):
-            axis.set_title(f"class {i + 1}", fontsize=9)
+        for i, (axis, name) in enumerate(
+            zip(axes[0], stream.class_names(index), strict=False)
+        ):
+            # A name is no mathematics, whatever its signs.
+            axis.set_title(
+                f"class {i + 1}\n{short_name(name)}",
+                fontsize=7,
+                parse_math=False,
+            )
         for row, guesses in zip(axes[1:], said, strict=True):
             for i, axis in enumerate(row):
                 _mark(axis, guesses[i], guesses[i] == i)
@@ -88,7 +97,24 @@ def plot_episode(
         figure.suptitle(title, fontsize=11)
         figure.tight_layout()
 
-    write_figure(path, (1.15 * num_classes + 1.3, 4.6), draw)
+    write_figure(path, (1.15 * num_classes + 1.3, 4.8), draw)
+
+
+def short_name(name: str) -> str:
+    """A class' name as a figure can show it: a line for each of its parts.
+
+    What is longer than `MOST_LETTERS` loses its middle; letters that the
+    figures' font lacks become question marks.
+    """
+    font = get_font(findfont(FontProperties()))
+    letters = "".join(
+        x if x == "/" or font.get_char_index(ord(x)) else "?" for x in name
+    )
+    half = MOST_LETTERS // 2
+    return "\n".join(
+        x if len(x) <= MOST_LETTERS else f"{x[:half]}…{x[-half:]}"
+        for x in letters.split("/")
+    )
 
 
 def _show(axis, image: np.ndarray) -> None:

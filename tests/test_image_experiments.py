@@ -322,7 +322,8 @@ def test_the_authors_checkpoint_is_evaluated_on_images_of_its_size(
     rng = np.random.default_rng(0)
     for split in ("train", "val", "test"):
         for c in range(5):
-            folder = tmp_path / "photos" / split / f"{split}{c}"
+            # A name that is no formula, with a letter that fonts lack.
+            folder = tmp_path / "photos" / split / f"{split}{c} ${{\\x 花$"
             folder.mkdir(parents=True)
             for i in range(2):
                 pixels = rng.integers(0, 256, (84, 84, 3), np.uint8)
