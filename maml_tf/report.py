@@ -284,11 +284,23 @@ def _paper_cell(point, evaluation: Evaluation) -> str:
 
 
 def _print(title, header, rows, notes, console: Console) -> None:
+    # Cells break between words: no number may lose its last digits.
+    widths = [
+        max(len(word) for cell in column for word in cell.split())
+        for column in zip(header, *rows, strict=True)
+    ]
+    gap = 1 if sum(widths) + 2 * len(widths) <= console.width else 0
     table = Table(
-        title=title, box=box.SIMPLE, collapse_padding=True, pad_edge=False
+        title=title,
+        box=box.SIMPLE,
+        collapse_padding=True,
+        pad_edge=False,
+        padding=(0, gap),
     )
-    for i, heading in enumerate(header):
-        table.add_column(heading, justify="left" if i == 0 else "right")
+    for i, (heading, width) in enumerate(zip(header, widths, strict=True)):
+        table.add_column(
+            heading, justify="left" if i == 0 else "right", min_width=width
+        )
     for i, row in enumerate(rows):
         following = rows[i + 1] if i + 1 < len(rows) else row
         table.add_row(
