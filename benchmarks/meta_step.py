@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from absl import app, flags
-from entries import ENTRIES, FIRST, REFERENCE, SECOND, Entry
+from entries import ENTRIES, FIRST, LOOP, REFERENCE, SECOND, Entry
 from rich.console import Console
 from tables import LEGEND, disagreements, show
 from worker_process import Worker
@@ -37,21 +37,25 @@ flags.DEFINE_multi_enum(
     "second: with second derivatives; first: without; repeatable",
 )
 flags.DEFINE_integer("rounds", 5, "turns of each implementation", 1)
-flags.DEFINE_float("seconds", 1.0, "about how long a turn is", 0.0)
+flags.DEFINE_float(
+    "seconds", 1.0, "about how long a turn is, if the loop's is not longer", 0.0
+)
 flags.DEFINE_string("output", None, "also write the results here, as JSON")
 
 PACKAGES = ("tensorflow", "keras", "torch", "jax", "numpy")
 CHECKS_AT_ONCE = 2
 
 
-def start_fastest(entry: Entry, workload: str, order: str) -> Worker:
-    """A worker of the fastest variant, settled to turns of its own length."""
+def start_fastest(
+    entry: Entry, workload: str, order: str, seconds: float
+) -> Worker:
+    """A worker of the fastest variant, settled to turns of about `seconds`."""
     fastest, tried = None, {}
     for variant in entry.variants(workload, order):
         worker = Worker(entry, variant, workload, order, "float32")
         if entry.compared:
             worker.losses = worker.ask("losses", 1)
-        worker.set_turn(FLAGS.seconds)
+        worker.set_turn(seconds)
         tried[", ".join(variant)] = 1e3 * worker.seconds
         if fastest is None:
             fastest = worker
@@ -100,16 +104,18 @@ def all_in_double(
     }
 
 
-def take_turns(workers: dict[Entry, Worker]) -> dict[Entry, list[float]]:
+def take_turns(
+    workers: dict[Entry, Worker], seconds: float
+) -> dict[Entry, list[float]]:
     """Seconds per step in each round.
 
-    Those of which not even one step fits into a turn sit out every other
-    round.
+    Those of which not even one step fits into a turn of `seconds` sit out
+    every other round.
     """
     times = {entry: [] for entry in workers}
     for i in range(FLAGS.rounds):
         for entry, worker in workers.items():
-            if worker.seconds < FLAGS.seconds or i % 2 == 0:
+            if worker.seconds < seconds or i % 2 == 0:
                 times[entry].append(worker.ask("time_steps", worker.count))
     return times
 
@@ -119,6 +125,7 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Times all implementations that can run: one result for each."""
     workers = {}
+    seconds = FLAGS.seconds
     for entry in ENTRIES:
         if not entry.does(workload, order):
             continue
@@ -130,11 +137,16 @@ def measure(
             )
             continue
         with console.status(f"{workload}, {order} order: {entry.name}"):
-            workers[entry] = start_fastest(entry, workload, order)
+            worker = start_fastest(entry, workload, order, seconds)
+        workers[entry] = worker
+        if entry is LOOP:
+            # The first of all. Its turns can be longer than asked for; the
+            # others get turns of the same length, to be compared with it.
+            seconds = max(seconds, worker.seconds * worker.count)
     with console.status(f"{workload}, {order} order: comparing"):
         doubles = all_in_double(workers, workload, order)
     with console.status(f"{workload}, {order} order: timing"):
-        times = take_turns(workers)
+        times = take_turns(workers, seconds)
     medians = {entry: statistics.median(times[entry]) for entry in workers}
     results = []
     for entry, worker in workers.items():
