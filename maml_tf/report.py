@@ -145,11 +145,12 @@ def table_notes(networks: list[Results]) -> list[str]:
         ]
     queries = networks[0].evaluations[0].num_queries
     if not _with_k_queries(networks[0]):
-        notes.append(f"The query sets have {queries} examples of a class.")
+        plural = "s" if queries > 1 else ""
+        notes.append(f"The query sets have {queries} example{plural} a class.")
     if not _as_the_paper(networks[0]):
         notes.append(
-            "The paper's figures are of other settings: test tasks, K query "
-            "examples of a class, the step size of training."
+            "The original's code evaluates otherwise: on test tasks, with K "
+            "query examples a class and the step size of training."
         )
     if _statistics(networks):
         notes.append(
