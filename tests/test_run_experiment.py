@@ -170,6 +170,9 @@ def test_a_run_can_be_evaluated_with_step_size_zero(logdir):
     results = json.loads((run / "results_stepsize0.0.json").read_text())
     means = {u["mean"] for u in results["evaluations"][0]["updates"]}
     assert len(means) == 1
+    warning = "The original's code evaluates otherwise"
+    assert warning in (run / "report_stepsize0.0.md").read_text()
+    assert warning not in (run / "comparison.md").read_text()
 
 
 def test_evaluation_needs_the_run_directory_alone(logdir, tmp_path):
