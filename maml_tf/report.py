@@ -147,7 +147,7 @@ def table_notes(networks: list[Results]) -> list[str]:
     if not _with_k_queries(networks[0]):
         plural = "s" if queries > 1 else ""
         notes.append(f"The query sets have {queries} example{plural} a class.")
-    if not _as_the_paper(networks[0]):
+    if not _as_the_original(networks[0]):
         notes.append(
             "The original's code evaluates otherwise: on test tasks, with K "
             "query examples a class and the step size of training."
@@ -244,8 +244,8 @@ def _with_k_queries(results: Results) -> bool:
     )
 
 
-def _as_the_paper(results: Results) -> bool:
-    """Whether the paper's figures can be compared, if it has any."""
+def _as_the_original(results: Results) -> bool:
+    """Whether what stands beside the paper is measured as its code does."""
     if not any(
         published(results.name, results.experiment.config, e.num_shots)
         for e in results.evaluations
