@@ -114,6 +114,8 @@ def inner_update(
         gradient = next(gradients) if moves else None
         if gradient is None:
             return parameter
+        # Of rows that were looked up, as by an embedding, it is sparse.
+        gradient = tf.convert_to_tensor(gradient)
         if first_order:
             gradient = tf.stop_gradient(gradient)
         # A Python float takes the parameter's precision as it is.
@@ -220,11 +222,8 @@ def query_gradient(
             first_order=first_order,
         )
         query_loss = loss(adaptation.iterates[-1], task.query)
-    gradient = tape.gradient(
-        query_loss, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO
-    )
     return MetaGradient(
-        gradient,
+        _dense_gradient(tape, query_loss, sources),
         {"pre_update": adaptation.losses[0], "post_update": query_loss},
     )
 
@@ -245,10 +244,10 @@ def joint_gradient(loss: LossFn, theta: Params, task: Task) -> MetaGradient:
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(theta)
         support_loss = loss(theta, task.support)
-    gradient = tape.gradient(
-        support_loss, theta, unconnected_gradients=tf.UnconnectedGradients.ZERO
+    return MetaGradient(
+        _dense_gradient(tape, support_loss, theta),
+        {"pre_update": support_loss},
     )
-    return MetaGradient(gradient, {"pre_update": support_loss})
 
 
 def meta_gradient(
@@ -275,3 +274,13 @@ def meta_gradient(
         Mean gradient and mean losses.
     """
     return task_loop.mean(lambda task: task_gradient(theta, task), tasks)
+
+
+def _dense_gradient(
+    tape: tf.GradientTape, value: tf.Tensor, sources: Params
+) -> list[tf.Tensor]:
+    """A tensor for each source, zeros where the value does not depend on it."""
+    gradient = tape.gradient(
+        value, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
+    return [tf.convert_to_tensor(g) for g in gradient]

@@ -11,7 +11,7 @@ from maml_tf.learner.learner import Learner
 from maml_tf.logs import IterationLog
 from maml_tf.losses import mean_squared_error
 from maml_tf.maml import Task, task_meta_gradient
-from maml_tf.models import dense_net
+from maml_tf.models import conv_net, dense_net
 from maml_tf.sinusoid import Sinusoids
 from maml_tf.sources.tasks_from import tasks_from_arrays, tasks_from_function
 from maml_tf.training import LOG_FIELDS, Phase, train
@@ -193,9 +193,11 @@ def test_evaluation_is_that_of_adapted_models():
 
 
 class TestAdaptedModel:
-    @pytest.fixture
-    def adapted(self):
-        learner = Learner(image_net(), "sparse_categorical_crossentropy", 0.5)
+    @pytest.fixture(params=["keras", "maml_tf"])
+    def adapted(self, request):
+        of_keras = request.param == "keras"
+        model = image_net() if of_keras else conv_net((6, 6, 1), 2, 4)
+        learner = Learner(model, "sparse_categorical_crossentropy", 0.5)
         task = image_tasks().tasks(0, 1)
         support = task.support
         return (

@@ -194,6 +194,25 @@ def lstm():
     return model, mean_squared_error, regression((4, 2))
 
 
+def embedding():
+    model = keras.Sequential(
+        [
+            keras.Input((3,), dtype="int32"),
+            keras.layers.Embedding(7, 2),
+            keras.layers.Flatten(),
+            keras.layers.Dense(1),
+        ]
+    )
+    rng = np.random.default_rng(5)
+    words = Task(
+        *(
+            Batch(rng.integers(0, 7, (5, 3)), rng.standard_normal((5, 1)))
+            for _ in range(2)
+        )
+    )
+    return model, mean_squared_error, words
+
+
 def regression(shape, examples=5):
     rng = np.random.default_rng(1)
     return Task(
@@ -233,7 +252,8 @@ def in_float64(build):
 
 @pytest.mark.parametrize("num_steps", [1, 2])
 @pytest.mark.parametrize(
-    "build", [dense, conv_batch_norm_max_pool, group_and_layer_norm, lstm]
+    "build",
+    [dense, conv_batch_norm_max_pool, group_and_layer_norm, lstm, embedding],
 )
 def test_meta_gradient_matches_finite_differences(float64, build, num_steps):
     model, loss, task, theta = in_float64(build)
@@ -296,6 +316,14 @@ def test_batch_norm_makes_the_meta_gradient_of_biases_before_it_zero(float64):
     for bias in biases:
         assert np.abs(bias).max() < 1e-10
     assert np.abs(gradient[0]).max() > 1e-2
+
+
+def test_gradients_of_an_embedding_are_tensors(float64):
+    _, loss, task, theta = in_float64(embedding)
+    joint = joint_gradient(loss, theta, task).gradient
+    meta = task_meta_gradient(loss, theta, task, 0.0, 1).gradient
+    for t, *gradients in zip(theta, joint, meta, strict=True):
+        assert [g.shape for g in gradients] == [t.shape, t.shape]
 
 
 @pytest.mark.parametrize("compiled", [False, True])

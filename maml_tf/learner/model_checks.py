@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+from maml_tf.activation import ReLU
 from maml_tf.convolution import Conv2D
 from maml_tf.errors import ConfigError, DataError, first_lines
 from maml_tf.losses import Batch, predict
@@ -15,6 +16,7 @@ from maml_tf.normalization import EXACT_LAYERS, BatchNormalization, all_layers
 _PLAIN_LAYERS = {
     **{exact: plain for plain, exact in EXACT_LAYERS.items()},
     Conv2D: keras.layers.Conv2D,
+    ReLU: keras.layers.ReLU,
 }
 
 
