@@ -93,15 +93,17 @@ def normalize_convolution(
         Statistics of the products, with y gamma + beta in place of y.
     """
     w = tf.reshape(convolution.kernel, [-1, convolution.filters])
-    covariance = convolution.patch_covariance
-    variance = tf.reduce_sum(w * tf.matmul(covariance, w), 0, keepdims=True)
+    patches = convolution.center_patches()
+    variance = tf.reduce_sum(
+        w * tf.matmul(patches.covariance, w), 0, keepdims=True
+    )
     scale = tf.math.rsqrt(variance + epsilon)
     folded = w * (scale if gamma is None else scale * gamma)
     return Statistics(
-        tf.matmul(convolution.patch_mean, w),
+        tf.matmul(patches.mean, w),
         variance,
         scale,
-        convolution.centered_products(folded, beta),
+        patches.times(folded, beta),
     )
 
 

@@ -13,11 +13,29 @@ they take half the time, and the patches are made once for all of them.
 
 import dataclasses
 import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from maml_tf.row_moments import covariance_of_rows, mean_of_rows
+
+
+class CenteredPatches(NamedTuple):
+    """What a kernel sees for each pixel, less its mean over the pixels.
+
+    Attributes:
+        mean: what was taken away, [1, elements].
+        covariance: of the pixels, [elements, elements].
+        times: takes another kernel [elements, filters] and an offset
+            [filters] or None; gives patches times kernel, plus offset,
+            [pixels, filters].
+    """
+
+    mean: tf.Tensor
+    covariance: tf.Tensor
+    times: Callable[[tf.Tensor, tf.Tensor | None], tf.Tensor]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,39 +72,24 @@ class Convolution:
         """The outputs without bias: [pixels, filters]."""
         return self._rows(self._convolve(self.images, self.kernel))
 
-    @functools.cached_property
-    def patch_mean(self) -> tf.Tensor:
-        """The mean of what the kernel sees for each pixel: [1, elements]."""
+    def center_patches(self) -> CenteredPatches:
+        """The patches for other kernels; the elements should be few."""
         mean_image = tf.reduce_mean(self.images, axis=0, keepdims=True)
         mean = tf.reduce_mean(
             self._convolve(mean_image, self._one_kernel_each), axis=[0, 1, 2]
-        )
-        return mean[None]
-
-    @functools.cached_property
-    def patch_covariance(self) -> tf.Tensor:
-        """Of the same: [elements, elements]; the elements should be few."""
+        )[None]
         patches = self._convolve(self.images, self._one_kernel_each)
-        centered = tf.nn.bias_add(patches, -self.patch_mean[0])
-        return covariance_of_rows(self._rows(centered))
+        centered = tf.nn.bias_add(patches, -mean[0])
 
-    def centered_products(
-        self, kernel: tf.Tensor, offset: tf.Tensor | None
-    ) -> tf.Tensor:
-        """The centered patches times another kernel, plus an offset.
+        def times(kernel, offset):
+            shift = -tf.matmul(mean, kernel)[0]
+            kernel = tf.reshape(kernel, self.kernel.shape)
+            outputs = self._convolve(self.images, kernel)
+            shift = shift if offset is None else shift + offset
+            return self._rows(tf.nn.bias_add(outputs, shift))
 
-        Args:
-            kernel: [elements, filters].
-            offset: [filters], or None.
-
-        Returns:
-            [pixels, filters].
-        """
-        shift = -tf.matmul(self.patch_mean, kernel)[0]
-        kernel = tf.reshape(kernel, self.kernel.shape)
-        outputs = self._convolve(self.images, kernel)
-        shift = shift if offset is None else shift + offset
-        return self._rows(tf.nn.bias_add(outputs, shift))
+        covariance = covariance_of_rows(self._rows(centered))
+        return CenteredPatches(mean, covariance, times)
 
     @property
     def _one_kernel_each(self) -> tf.Tensor:
@@ -160,23 +163,17 @@ class ProductConvolution(Convolution):
             self.images, tf.reshape(self.kernel, [-1, self.filters])
         )
 
-    @functools.cached_property
-    def patch_mean(self) -> tf.Tensor:
-        return mean_of_rows(self.patches)
+    def center_patches(self) -> CenteredPatches:
+        mean = mean_of_rows(self.patches)
+        centered = self.patches - mean
 
-    @functools.cached_property
-    def patch_covariance(self) -> tf.Tensor:
-        return covariance_of_rows(self._centered)
+        def times(kernel, offset):
+            outputs = tf.matmul(centered, kernel)
+            return (
+                outputs if offset is None else tf.nn.bias_add(outputs, offset)
+            )
 
-    def centered_products(
-        self, kernel: tf.Tensor, offset: tf.Tensor | None
-    ) -> tf.Tensor:
-        outputs = tf.matmul(self._centered, kernel)
-        return outputs if offset is None else tf.nn.bias_add(outputs, offset)
-
-    @functools.cached_property
-    def _centered(self) -> tf.Tensor:
-        return self.patches - self.patch_mean
+        return CenteredPatches(mean, covariance_of_rows(centered), times)
 
     @property
     def _taps(self) -> np.ndarray:

@@ -159,3 +159,36 @@ def test_nearly_constant_images_stay_finite():
     x = tf.fill([3, 6, 6, FEW], tf.constant(1e3, tf.float64))
     outputs = block(FEW)(x + 1e-6 * random(0, *x.shape), training=True)
     assert np.isfinite(outputs).all()
+
+
+def test_a_branch_may_normalize_what_another_does_too():
+    conv, norm = block(FEW).layers
+    x = random(9, 4, 6, 6, FEW)
+
+    @tf.function(autograph=False)
+    def normalized(normalizes):
+        y = conv(x)
+        in_branch = tf.cond(
+            normalizes, lambda: norm(y, training=True), lambda: 2.0 * y
+        )
+        return in_branch, norm(y, training=True)
+
+    in_branch, outside = normalized(tf.constant(True))
+    np.testing.assert_array_equal(in_branch, outside)
+
+
+def test_what_no_tape_saw_is_normalized_anew_for_one_that_looks():
+    conv, norm = block(FEW).layers
+    x = random(9, 4, 6, 6, FEW)
+
+    def gradient(normalized_before):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = conv(x)
+            if normalized_before:
+                with tape.stop_recording():
+                    norm(y, training=True)
+            value = tf.reduce_sum(tf.sin(norm(y, training=True)))
+        return tape.gradient(value, x)
+
+    np.testing.assert_array_equal(gradient(True), gradient(False))
