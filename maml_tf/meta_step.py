@@ -1,5 +1,6 @@
 """The compiled meta-step: task gradients, their mean, the outer optimizer."""
 
+import itertools
 from collections.abc import Sequence
 
 import keras
@@ -13,6 +14,10 @@ from maml_tf.task_loops import loops_for, trace_with_best_loop
 
 STEPS_PER_COMPILED_CALL = 50
 
+# XLA finds a pool's maximum by 16 bits of each value when it differentiates
+# the gradient, and passes the wrong one on where two are close.
+_INEXACT_IN_XLA = ("MaxPoolGradGrad", "MaxPool3DGradGrad")
+
 
 class MetaStep:
     """Lines 3-9 of Algorithm 1 as one compiled function.
@@ -21,7 +26,8 @@ class MetaStep:
     ones with `unroll=True`) are compiled by XLA, many meta-steps a call; the
     others, such as those with convolutions, go through them `mapped`, without
     XLA, one meta-step a call. Each was measured to be the fastest that such
-    models allow (benchmarks/).
+    models allow (benchmarks/). XLA is left out where it cannot compile a model
+    or has no exact second derivative, which is max-pooling.
 
     Attributes:
         task_loop: the way through the tasks in use, a key of `TASK_LOOPS`.
@@ -76,6 +82,12 @@ class MetaStep:
         self.jit_compile = (
             traced.name == "vectorized" if jit_compile is None else jit_compile
         )
+        if self.jit_compile and _is_inexact_in_xla(traced.graph):
+            logging.warning(
+                "XLA has no exact second derivative of max-pooling; going on "
+                "without it."
+            )
+            self.jit_compile = False
         self.steps_per_call = STEPS_PER_COMPILED_CALL if self.jit_compile else 1
         self._compile()
         self._called = False
@@ -161,3 +173,12 @@ class MetaStep:
             lambda i, _: i < count, body, (tf.constant(0), histories)
         )
         return {name: history.stack() for name, history in histories.items()}
+
+
+def _is_inexact_in_xla(graph: tf.Graph) -> bool:
+    """Whether the graph, or a function in it, has such an operation."""
+    definition = graph.as_graph_def()
+    nodes = itertools.chain(
+        definition.node, *(f.node_def for f in definition.library.function)
+    )
+    return any(node.op.startswith(_INEXACT_IN_XLA) for node in nodes)

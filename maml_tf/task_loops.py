@@ -120,11 +120,13 @@ class TracedLoop(NamedTuple):
         name: the loop, a key of `TASK_LOOPS`.
         function: a `tf.function`, already traced for the example.
         outputs: the structure of its outputs, as `tf.TensorSpec`s.
+        graph: what was traced.
     """
 
     name: str
     function: Callable
     outputs: Any
+    graph: tf.Graph
 
 
 def loops_for(model: keras.Model) -> list[str]:
@@ -166,7 +168,7 @@ def trace_with_best_loop(
         with _quiet_tensorflow():
             traced = function.get_concrete_function(*specs)
         outputs = tf.nest.map_structure(_spec, traced.structured_outputs)
-        return TracedLoop(name, function, outputs)
+        return TracedLoop(name, function, outputs, traced.graph)
 
     *preferred, last = loops
     for name in preferred:

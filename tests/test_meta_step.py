@@ -166,6 +166,38 @@ def test_a_model_that_xla_cannot_compile_runs_without_it(caplog):
     assert "without it" in caplog.text
 
 
+@pytest.mark.parametrize("first_order", [False, True])
+def test_xla_is_left_out_of_second_derivatives_of_max_pooling(
+    first_order, caplog
+):
+    model = keras.Sequential(
+        [
+            keras.Input((1,)),
+            keras.layers.Dense(64, "tanh"),
+            keras.layers.Reshape((16, 4)),
+            keras.layers.MaxPooling1D(2),
+            keras.layers.Flatten(),
+            keras.layers.Dense(1),
+        ]
+    )
+    step = MetaStep(
+        model,
+        keras.optimizers.SGD(0.1),
+        functools.partial(
+            task_meta_gradient,
+            mean_squared_error(model),
+            alpha=0.1,
+            num_steps=1,
+            first_order=first_order,
+        ),
+        tf.nest.map_structure(lambda x: x[0], meta_batches(1)),
+    )
+    assert (step.task_loop, step.jit_compile) == ("vectorized", first_order)
+    assert ("max-pooling" in caplog.text) is not first_order
+    losses = step(meta_batches(step.steps_per_call))
+    assert np.isfinite(losses["post_update"]).all()
+
+
 def test_more_variables_are_learned_behind_theta():
     model = dense_net(1, (4,), 1)
     size = keras.Variable(0.0)
