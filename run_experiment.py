@@ -31,6 +31,7 @@ from maml_tf.rl.environment import ENVIRONMENTS
 from maml_tf.run_directory import RunDirectory
 from maml_tf.run_evaluation import (
     EvaluationSettings,
+    check_evaluation,
     evaluate_original,
     evaluate_run,
 )
@@ -88,6 +89,7 @@ def run(console: Console) -> None:
         with console.status("evaluating"):
             networks = [evaluate_run(found, data_dir, settings)]
     else:
+        check_evaluation(config, data_dir, settings)
         configs = [config]
         if FLAGS.compare and config.method in ("maml", "first-order"):
             configs += baseline_configs(config)

@@ -14,6 +14,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import tokenize
 from collections.abc import Sequence
 from typing import Any
 
@@ -183,13 +184,14 @@ def check_index(index: dict) -> dict[str, Place]:
         isinstance(index["name"], str) and isinstance(index["about"], dict)
     ):
         raise ValueError("name or about is of another type")
-    places = {}
+    places, image_shapes = {}, set()
     for file, entry in index["arrays"].items():
         if pathlib.PurePath(file).name != file or not file.endswith(".npy"):
             raise ValueError(f"{file!r} is not the name of a .npy file")
         shape = entry["shape"]
         if len(shape) != 4 or not all(_is_positive(size) for size in shape):
             raise ValueError(f"{file} cannot be of shape {shape}")
+        image_shapes.add(tuple(shape[1:]))
         first = 0
         for name, count in entry["classes"]:
             if not isinstance(name, str) or not _is_positive(count):
@@ -203,6 +205,8 @@ def check_index(index: dict) -> dict[str, Place]:
                 f"the classes of {file} have {first} images, the array has "
                 f"{shape[0]}"
             )
+    if len(image_shapes) > 1:
+        raise ValueError(f"images are of several shapes {image_shapes}")
     split_of = {}
     for split, names in index["splits"].items():
         if split not in SPLITS or not isinstance(names, list) or not names:
@@ -234,7 +238,7 @@ def _map_array(path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray:
         raise DataError(f"{path} is missing; import the data set again.") from e
     except OSError as e:
         raise DataError(f"{path} cannot be read ({e.strerror}).") from e
-    except (ValueError, EOFError) as e:
+    except (ValueError, EOFError, tokenize.TokenError) as e:
         raise DataError(
             f"{path} is truncated or damaged; import the data set again."
         ) from e

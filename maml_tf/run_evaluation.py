@@ -5,10 +5,14 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from maml_tf.configs import ImageConfig
+from maml_tf.configs import ImageConfig, TrainingConfig
 from maml_tf.errors import RunDirectoryError
 from maml_tf.evaluation import NUM_TASKS, Evaluator, search_step_size
-from maml_tf.experiment import Experiment, SupervisedExperiment
+from maml_tf.experiment import (
+    Experiment,
+    SupervisedExperiment,
+    build_experiment,
+)
 from maml_tf.original import OriginalNetwork
 from maml_tf.results import Evaluation, Results, write_results
 from maml_tf.run_directory import RunDirectory
@@ -65,6 +69,27 @@ class EvaluationSettings:
 
 
 STANDARD = EvaluationSettings()
+
+
+def check_evaluation(
+    config: TrainingConfig,
+    data_dir: pathlib.Path,
+    settings: EvaluationSettings = STANDARD,
+) -> None:
+    """Sees before training that its result can be evaluated.
+
+    Args:
+        config: the settings of training.
+        data_dir: where packed data sets lie.
+        settings: what is to be evaluated.
+
+    Raises:
+        ExperimentError: if the data set cannot be used for that.
+    """
+    experiment = build_experiment(config, data_dir)
+    if isinstance(experiment, SupervisedExperiment):
+        for num_shots in settings.shots or experiment.evaluation_shots:
+            experiment.tasks(settings.split, num_shots, settings.num_queries)
 
 
 def evaluate_run(

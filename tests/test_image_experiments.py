@@ -235,6 +235,10 @@ def test_other_networks_train_and_are_evaluated(tmp_path):
         ),
         ("--datasource=glyphs --baseline=oracle", "does not go with"),
         ("--datasource=glyphs --test_queries=0", "--test_queries must be at"),
+        (
+            "--datasource=glyphs --test_queries=16",
+            r"needs 21 images of a class \(5 support and 16 query\)",
+        ),
         ("--datasource=glyphs --train_queries=0", "--train_queries must be at"),
         (
             "--datasource=glyphs --train_queries=20",

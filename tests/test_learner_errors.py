@@ -255,6 +255,15 @@ def test_optimizers_that_cannot_be_used():
         learner.fit(tasks, 1, optimizer=used)
 
 
+def test_an_operation_without_a_second_derivative():
+    tasks = tasks_from_function(lambda seed: ((X, Y), (X, Y)))
+    with pytest.raises(ConfigError, match="use first_order=True"):
+        Learner(net(activation="softsign"), "mse").fit(tasks, 1)
+    first = Learner(net(activation="softsign"), "mse", first_order=True)
+    first.fit(tasks, 1, progress=False)
+    assert np.isfinite(first.theta[0]).all()
+
+
 def test_statistics_that_a_model_cannot_use():
     class Mine(keras.layers.BatchNormalization):
         pass

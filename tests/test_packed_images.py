@@ -80,6 +80,14 @@ def edit_array(**changes):
     return change
 
 
+def replace(name, old, new):
+    def damage(directory):
+        content = (directory / name).read_bytes()
+        (directory / name).write_bytes(content.replace(old, new, 1))
+
+    return damage
+
+
 def save(array):
     return lambda directory: np.save(directory / "one.npy", array)
 
@@ -111,8 +119,9 @@ def cut(name, size):
         (edit_array(classes=[["a", 3], ["a", 3]]), "'a' is there twice"),
         (edit_array(classes=[["a", 0], ["b", 6]]), "cannot hold 0 of 'a'"),
         (edit_array(shape=[6, 2, 3]), "cannot be of shape"),
-        (edit_array(shape=[6, 3, 2, 1]), "one.npy holds uint8 .* says uint8"),
+        (edit_array(shape=[6, 3, 2, 1]), "images are of several shapes"),
         (lambda d: (d / "one.npy").unlink(), "one.npy is missing"),
+        (replace("one.npy", b"}", b"("), "one.npy is truncated or damaged"),
         (cut("one.npy", 0), "one.npy is truncated"),
         (cut("one.npy", 50), "one.npy is truncated"),
         (cut("one.npy", 150), "one.npy is truncated"),

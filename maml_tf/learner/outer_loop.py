@@ -7,7 +7,11 @@ import keras
 import tensorflow as tf
 from rich.console import Console
 
-from maml_tf.errors import ConfigError, TrainingDivergedError
+from maml_tf.errors import (
+    ConfigError,
+    TrainingDivergedError,
+    first_lines,
+)
 from maml_tf.learner.scores import History
 from maml_tf.learner.task_checks import CheckedTasks
 from maml_tf.logs import RunningMeans
@@ -119,12 +123,21 @@ class OuterLoop:
         for known, step in self._steps:
             if known == (optimizer, specs):
                 return step
-        step = MetaStep(
-            self._model,
-            optimizer,
-            self._task_gradient,
-            example,
-            more_variables=self._more_variables,
-        )
+        try:
+            step = MetaStep(
+                self._model,
+                optimizer,
+                self._task_gradient,
+                example,
+                more_variables=self._more_variables,
+            )
+        except LookupError as e:
+            if "gradient registry" not in str(e):
+                raise
+            raise ConfigError(
+                f"An operation of {self._model.name} or of the loss has no "
+                "second derivative in TensorFlow; replace it, or use "
+                f"first_order=True. ({first_lines(e)})"
+            ) from e
         self._steps.append(((optimizer, specs), step))
         return step
