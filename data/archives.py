@@ -132,6 +132,12 @@ class SmallFilesArchive:
 
 
 def read_small(path: pathlib.Path) -> bytes:
-    """The content of a file outside of archives, cut off at their limit."""
+    """The content of a file outside of archives, cut off at their limit.
+
+    Raises:
+        DataError: if it is none; to open a pipe would wait for its other end.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} is not a file.")
     with open(path, "rb") as file:
         return file.read(MAX_MEMBER_BYTES)

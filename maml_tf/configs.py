@@ -60,10 +60,11 @@ class TrainingConfig:
     def __post_init__(self):
         for name, minimum in self.MINIMA.items():
             value = getattr(self, name)
-            if not minimum <= value < 2**31:
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not (whole and minimum <= value < 2**31):
                 raise ConfigError(
-                    f"{name} must be at least {minimum} and below 2**31. "
-                    f"Received: {name}={value}"
+                    f"{name} must be at least {minimum} and below 2**31, and "
+                    f"whole. Received: {name}={value!r}"
                 )
         for name in ("beta", "alpha"):
             value = getattr(self, name)

@@ -27,7 +27,9 @@ class Conv2D(keras.layers.Conv2D):
     """Keras' layer, by products of matrices where they pay.
 
     That is for channels last, no dilation, one group, images of a size known
-    when traced, and patches of at most `MAX_PATCH_BYTES`.
+    when traced, and patches of at most `MAX_PATCH_BYTES`. Batch normalization
+    right behind it goes on from images and kernel, so in training a tape finds
+    no gradient of what follows by this layer's outputs.
     """
 
     def call(self, inputs):

@@ -94,9 +94,9 @@ class Evaluator:
             num_updates: how many updates.
 
         Returns:
-            float32 [num_metrics, num_tasks, num_updates + 1]; column 0 is the
-            query set before adaptation (the original reports the support set
-            there).
+            [num_metrics, num_tasks, num_updates + 1], of the dtype of theta;
+            column 0 is the query set before adaptation (the original reports
+            the support set there).
         """
         values = []
         for first in range(0, num_tasks, CHUNK):
@@ -171,8 +171,8 @@ class Summary:
     Attributes:
         update: number of updates.
         mean, ci95, sd: over the tasks that did not diverge; ci95 is
-            1.96 sd / sqrt(tasks), sd the population's, as in the original;
-            infinite for fewer than two.
+            1.96 sd / sqrt(tasks), sd the population's, as in the original.
+            Infinite for no task, ci95 for fewer than two.
         median: over all tasks, those without a number at the worst end.
         diverged: tasks whose value is not finite or above the bound.
     """

@@ -22,6 +22,8 @@ def test_defaults_are_the_papers():
         ({"num_shots": -5}, "num_shots must be at least 1"),
         ({"meta_batch_size": 0}, "meta_batch_size must be at least 1"),
         ({"seed": -1}, "seed must be at least 0"),
+        ({"seed": 1.5}, "seed must be .* whole. Received: seed=1.5"),
+        ({"num_steps": True}, "num_steps must be .* whole.*num_steps=True"),
         ({"alpha": -0.01}, "alpha must be a positive number.*-0.01"),
         ({"alpha": float("nan")}, "alpha must be a positive number"),
         ({"beta": 0.0}, "beta must be a positive number"),

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import http.server
 import io
+import os
 import shutil
 import stat
 import struct
@@ -232,6 +233,14 @@ class TestVerification:
         source = write_folders(tmp_path / "folders", tree())
         shutil.rmtree(source / "images_background")
         with pytest.raises(DataError, match="images_background is missing"):
+            pack(source, tmp_path / "out")
+
+    def test_a_drawing_that_is_a_pipe_is_not_waited_for(self, tmp_path):
+        source = write_folders(tmp_path / "folders", tree())
+        drawing = next(source.glob("*/*/*/*.png"))
+        drawing.unlink()
+        os.mkfifo(drawing)
+        with pytest.raises(DataError, match=f"{drawing.name} is not a file"):
             pack(source, tmp_path / "out")
 
     def test_the_same_part_twice_is_refused(self, tmp_path):
