@@ -52,7 +52,9 @@ class Episodes:
             raise DataError(
                 f"A {self.num_ways}-way task needs {self.num_ways} classes; "
                 f"the {self.split} split has {num_classes}. Lower "
-                "--num_classes, or bring more classes."
+                "--num_classes (2 at least), or bring more classes: what is "
+                "not in folders train, val and test of its own has 16 % of "
+                "them for validation."
             )
         fewest = int(np.argmin(self.classes.counts))
         if self.classes.counts[fewest] < self._images_per_class:

@@ -2,10 +2,12 @@
 
 import json
 import pathlib
+import sys
 
 import numpy as np
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from maml_tf.evaluation import ACCURACY, MEAN_SQUARED_ERROR, Summary
@@ -251,10 +253,14 @@ def _as_the_original(results: Results) -> bool:
         for e in results.evaluations
     ):
         return True
+    alpha = results.experiment.config.alpha
     return (
         results.split == "test"
         and _with_k_queries(results)
-        and "_stepsize" not in results.tag
+        and (
+            "_stepsize" not in results.tag
+            or all(e.alpha == alpha for e in results.evaluations)
+        )
     )
 
 
@@ -285,22 +291,49 @@ def _paper_cell(point, evaluation: Evaluation) -> str:
 
 
 def _print(title, header, rows, notes, console: Console) -> None:
-    # Cells break between words: no number may lose its last digits.
-    widths = [
+    console.print(_fitting_table(title, header, rows, console))
+    for note in notes:
+        console.print(note, markup=False, highlight=False)
+
+
+def _fitting_table(title, header, rows, console: Console) -> Table:
+    """As wide as the console at most; cells break between words.
+
+    Rich would cut words, and so the last digits of numbers.
+    """
+    columns = list(zip(header, *rows, strict=True))
+    longest = [max(map(len, column)) for column in columns]
+    shortest = [
         max(len(word) for cell in column for word in cell.split())
-        for column in zip(header, *rows, strict=True)
+        for column in columns
     ]
-    gap = 1 if sum(widths) + 2 * len(widths) <= console.width else 0
+
+    def table(widths, gap) -> tuple[Table, int]:
+        made = _table(title, header, rows, widths, gap)
+        unlimited = console.options.update(max_width=sys.maxsize)
+        wide = Measurement.get(console, unlimited, made).maximum
+        return made, console.width - wide
+
+    for widths, gap in ((longest, 1), (shortest, 1), (shortest, 0)):
+        made, left = table(widths, gap)
+        if left >= 0:
+            break
+    first = min(longest[0], widths[0] + max(left, 0))
+    return table([first, *widths[1:]], gap)[0]
+
+
+def _table(title, header, rows, widths, gap: int) -> Table:
     table = Table(
         title=title,
         box=box.SIMPLE,
         collapse_padding=True,
         pad_edge=False,
+        show_edge=gap > 0,
         padding=(0, gap),
     )
     for i, (heading, width) in enumerate(zip(header, widths, strict=True)):
         table.add_column(
-            heading, justify="left" if i == 0 else "right", min_width=width
+            heading, justify="left" if i == 0 else "right", width=width
         )
     for i, row in enumerate(rows):
         following = rows[i + 1] if i + 1 < len(rows) else row
@@ -309,9 +342,7 @@ def _print(title, header, rows, notes, console: Console) -> None:
             style="dim" if row[0] == PAPER_ROW else None,
             end_section=row[1] != following[1],
         )
-    console.print(table)
-    for note in notes:
-        console.print(note, markup=False, highlight=False)
+    return table
 
 
 def _markdown(header, rows, notes) -> str:
