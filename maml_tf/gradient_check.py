@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from maml_tf.errors import first_lines
+from maml_tf.graph_nodes import nodes_of
 from maml_tf.losses import Batch, predict
 from maml_tf.maml import (
     LossFn,
@@ -291,13 +292,9 @@ def _obstacles(
     graph = _compiled(
         lambda theta: joint_gradient(loss, theta, task).gradient, theta
     ).graph
-    definition = graph.as_graph_def()
-    nodes = [*definition.node]
-    for function in definition.library.function:
-        nodes += function.node_def
     found += [
         f"{node.op} in {node.name}"
-        for node in nodes
+        for node in nodes_of(graph)
         if node.op in _BLOCKING_OPS
     ]
     return found

@@ -1,6 +1,5 @@
 """The compiled meta-step: task gradients, their mean, the outer optimizer."""
 
-import itertools
 from collections.abc import Sequence
 
 import keras
@@ -8,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from maml_tf.graph_nodes import nodes_of
 from maml_tf.maml import MetaGradientFn, Task, meta_gradient
 from maml_tf.normalization import use_exact_normalization
 from maml_tf.task_loops import loops_for, trace_with_best_loop
@@ -82,7 +82,10 @@ class MetaStep:
         self.jit_compile = (
             traced.name == "vectorized" if jit_compile is None else jit_compile
         )
-        if self.jit_compile and _is_inexact_in_xla(traced.graph):
+        if self.jit_compile and any(
+            node.op.startswith(_INEXACT_IN_XLA)
+            for node in nodes_of(traced.graph)
+        ):
             logging.warning(
                 "XLA has no exact second derivative of max-pooling; going on "
                 "without it."
@@ -173,12 +176,3 @@ class MetaStep:
             lambda i, _: i < count, body, (tf.constant(0), histories)
         )
         return {name: history.stack() for name, history in histories.items()}
-
-
-def _is_inexact_in_xla(graph: tf.Graph) -> bool:
-    """Whether the graph, or a function in it, has such an operation."""
-    definition = graph.as_graph_def()
-    nodes = itertools.chain(
-        definition.node, *(f.node_def for f in definition.library.function)
-    )
-    return any(node.op.startswith(_INEXACT_IN_XLA) for node in nodes)
