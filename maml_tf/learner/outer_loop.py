@@ -7,11 +7,7 @@ import keras
 import tensorflow as tf
 from rich.console import Console
 
-from maml_tf.errors import (
-    ConfigError,
-    TrainingDivergedError,
-    first_lines,
-)
+from maml_tf.errors import ConfigError, TrainingDivergedError, first_lines
 from maml_tf.learner.scores import History
 from maml_tf.learner.task_checks import CheckedTasks
 from maml_tf.logs import RunningMeans
