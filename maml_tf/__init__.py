@@ -3,8 +3,15 @@
 from maml_tf.runtime import quiet_startup
 
 with quiet_startup():
-    from maml_tf.convolution import Conv2D
     from maml_tf.gradient_check import MetaGradientCheck, check_meta_gradient
+    from maml_tf.layers.convolution import Conv2D
+    from maml_tf.layers.normalization import (
+        BatchNormalization,
+        GroupNormalization,
+        LayerNormalization,
+        use_exact_normalization,
+        which_adapt,
+    )
     from maml_tf.learner.adapted_model import AdaptedModel
     from maml_tf.learner.learner import Learner
     from maml_tf.learner.meta_sgd import meta_sgd_gradient
@@ -28,13 +35,6 @@ with quiet_startup():
     )
     from maml_tf.meta_step import MetaStep
     from maml_tf.models import conv_net, dense_net
-    from maml_tf.normalization import (
-        BatchNormalization,
-        GroupNormalization,
-        LayerNormalization,
-        use_exact_normalization,
-        which_adapt,
-    )
     from maml_tf.runtime import start_tensorflow
     from maml_tf.sources.tasks_from import (
         tasks_from_arrays,

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from maml_tf.errors import first_lines
 from maml_tf.graph_nodes import nodes_of
+from maml_tf.layers.normalization import EXACT_LAYERS, all_layers, which_adapt
 from maml_tf.losses import Batch, predict
 from maml_tf.maml import (
     LossFn,
@@ -20,7 +21,6 @@ from maml_tf.maml import (
     task_meta_gradient,
 )
 from maml_tf.model_copies import copy_model
-from maml_tf.normalization import EXACT_LAYERS, all_layers, which_adapt
 from maml_tf.runtime import quiet_startup
 
 TOLERANCE = 1e-4

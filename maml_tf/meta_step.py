@@ -8,8 +8,8 @@ import tensorflow as tf
 from absl import logging
 
 from maml_tf.graph_nodes import nodes_of
+from maml_tf.layers.normalization import use_exact_normalization
 from maml_tf.maml import MetaGradientFn, Task, meta_gradient
-from maml_tf.normalization import use_exact_normalization
 from maml_tf.task_loops import loops_for, trace_with_best_loop
 
 STEPS_PER_COMPILED_CALL = 50

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from maml_tf.errors import first_lines
-from maml_tf.normalization import all_layers
+from maml_tf.layers.normalization import all_layers
 
 
 def copy_model(

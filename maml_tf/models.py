@@ -7,9 +7,9 @@ sections 5.1 and 5.2 of the paper. Normalization uses the exact layers of
 
 import keras
 
-from maml_tf.activation import ReLU
-from maml_tf.convolution import Conv2D
-from maml_tf.normalization import BatchNormalization, GroupNormalization
+from maml_tf.layers.activation import ReLU
+from maml_tf.layers.convolution import Conv2D
+from maml_tf.layers.normalization import BatchNormalization, GroupNormalization
 
 
 def normalization_layer(norm: str | None) -> list[keras.layers.Layer]:

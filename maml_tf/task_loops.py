@@ -17,7 +17,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from maml_tf.normalization import all_layers
+from maml_tf.layers.normalization import all_layers
 
 Through = Callable[[Callable[[Any], Any], Any], Any]
 

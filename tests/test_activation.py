@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maml_tf.activation import ReLU
+from maml_tf.layers.activation import ReLU
 
 X = tf.constant([-2.0, -0.0, 0.0, 0.5, 3.0])
 SCALE = tf.constant([1.0, 2.0, 3.0, 4.0, 5.0])

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maml_tf import convolution
-from maml_tf.convolution import Conv2D
+from maml_tf.layers import convolution
+from maml_tf.layers.convolution import Conv2D
 
 SLOW_OP = "Conv2DBackpropFilter"
 

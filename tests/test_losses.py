@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from maml_tf.layers.normalization import BatchNormalization
 from maml_tf.losses import (
     Batch,
     accuracy,
@@ -17,7 +18,6 @@ from maml_tf.losses import (
 )
 from maml_tf.maml import Task
 from maml_tf.models import conv_net
-from maml_tf.normalization import BatchNormalization
 
 
 @pytest.fixture

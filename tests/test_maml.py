@@ -7,6 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from maml_tf.layers.normalization import (
+    BatchNormalization,
+    GroupNormalization,
+    LayerNormalization,
+    which_adapt,
+)
 from maml_tf.learner.meta_sgd import meta_sgd_gradient
 from maml_tf.losses import Batch, cross_entropy, mean_squared_error
 from maml_tf.maml import (
@@ -18,12 +24,6 @@ from maml_tf.maml import (
     task_meta_gradient,
 )
 from maml_tf.models import conv_net, dense_net
-from maml_tf.normalization import (
-    BatchNormalization,
-    GroupNormalization,
-    LayerNormalization,
-    which_adapt,
-)
 from maml_tf.task_loops import TASK_LOOPS
 
 

@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maml_tf import normalization
-from maml_tf.losses import predict
-from maml_tf.models import conv_net
-from maml_tf.normalization import (
+from maml_tf.layers import normalization
+from maml_tf.layers.normalization import (
     EXACT_LAYERS,
     moments,
     use_exact_normalization,
     which_adapt,
 )
+from maml_tf.losses import predict
+from maml_tf.models import conv_net
 
 SETTINGS = {
     "BatchNormalization": {"epsilon": 1e-3},

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maml_tf import convolution
-from maml_tf.convolution import Conv2D, convolution_of
-from maml_tf.normalization import BatchNormalization
+from maml_tf.layers import convolution
+from maml_tf.layers.convolution import Conv2D, convolution_of
+from maml_tf.layers.normalization import BatchNormalization
 
 FEW, MANY = 1, 3  # channels: the kernel has fewer elements than filters, more
 FILTERS = 10

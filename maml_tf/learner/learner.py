@@ -12,6 +12,7 @@ import tensorflow as tf
 from maml_tf import maml
 from maml_tf.errors import ConfigError, check_whole_number
 from maml_tf.evaluation import NUM_TASKS, Evaluator
+from maml_tf.layers.normalization import which_adapt
 from maml_tf.learner import files, meta_sgd, serving
 from maml_tf.learner.adapted_model import AdaptedModel, check_statistics
 from maml_tf.learner.metrics import as_metric, names_of, on_query_set
@@ -26,7 +27,6 @@ from maml_tf.learner.scores import History, Scores
 from maml_tf.learner.task_checks import CheckedTasks, TaskChecks
 from maml_tf.losses import Batch, supervised
 from maml_tf.maml import StepSize
-from maml_tf.normalization import which_adapt
 from maml_tf.task_loops import loops_for
 from maml_tf.tasks import TaskStream
 from maml_tf.validation import NUM_TASKS as VALIDATION_TASKS

@@ -5,13 +5,17 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from maml_tf.activation import ReLU
-from maml_tf.convolution import Conv2D
 from maml_tf.errors import ConfigError, DataError, first_lines
+from maml_tf.layers.activation import ReLU
+from maml_tf.layers.convolution import Conv2D
+from maml_tf.layers.normalization import (
+    EXACT_LAYERS,
+    BatchNormalization,
+    all_layers,
+)
 from maml_tf.losses import Batch, predict
 from maml_tf.maml import LossFn, Params
 from maml_tf.model_copies import copy_model
-from maml_tf.normalization import EXACT_LAYERS, BatchNormalization, all_layers
 
 _PLAIN_LAYERS = {
     **{exact: plain for plain, exact in EXACT_LAYERS.items()},

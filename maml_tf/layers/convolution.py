@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.convolve import Convolution, ProductConvolution
+from maml_tf.layers.patches import Convolution, ProductConvolution
 
 # Beyond it the patches no longer fit into a core's cache, and TensorFlow's
 # own gradient is as fast in less memory.

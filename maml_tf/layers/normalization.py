@@ -17,12 +17,12 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from maml_tf.batch_normalize import (
+from maml_tf.layers.batch_norm_gradients import (
     Statistics,
     batch_normalize,
     normalize_convolution,
 )
-from maml_tf.convolution import convolution_of
+from maml_tf.layers.convolution import convolution_of
 
 NORMALIZATION_LAYERS = (
     keras.layers.BatchNormalization,

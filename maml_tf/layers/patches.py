@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.row_moments import covariance_of_rows, mean_of_rows
+from maml_tf.layers.row_moments import covariance_of_rows, mean_of_rows
 
 
 class CenteredPatches(NamedTuple):

@@ -27,8 +27,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from maml_tf.convolve import Convolution
-from maml_tf.row_moments import mean_of_rows
+from maml_tf.layers.patches import Convolution
+from maml_tf.layers.row_moments import mean_of_rows
 
 
 class Statistics(NamedTuple):

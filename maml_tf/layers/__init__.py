@@ -1,0 +1,1 @@
+"""Keras layers that are exact to the second derivative, and fast."""
