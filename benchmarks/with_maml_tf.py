@@ -21,12 +21,12 @@ from workloads import (
 )
 
 from maml_tf.checkpoints import Checkpoints
+from maml_tf.core.losses import Batch, cross_entropy, mean_squared_error
+from maml_tf.core.maml import LossFn, MetaGradientFn, Task, task_meta_gradient
+from maml_tf.core.meta_step import MetaStep
 from maml_tf.episodes import Episodes
 from maml_tf.layers.normalization import which_adapt
 from maml_tf.logs import IterationLog
-from maml_tf.losses import Batch, cross_entropy, mean_squared_error
-from maml_tf.maml import LossFn, MetaGradientFn, Task, task_meta_gradient
-from maml_tf.meta_step import MetaStep
 from maml_tf.models import conv_net, dense_net
 from maml_tf.packed_images import ImageClasses
 from maml_tf.runtime import start_tensorflow

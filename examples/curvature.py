@@ -16,10 +16,10 @@ import tensorflow as tf
 
 from maml_tf.checkpoints import Checkpoints
 from maml_tf.configs import SinusoidConfig
+from maml_tf.core.losses import predict
 from maml_tf.errors import ExperimentError
 from maml_tf.evaluation import NUM_TASKS, Evaluator
 from maml_tf.experiment import SinusoidExperiment
-from maml_tf.losses import predict
 from maml_tf.run_directory import RunDirectory
 
 SHOTS = 5

@@ -3,7 +3,28 @@
 from maml_tf.runtime import quiet_startup
 
 with quiet_startup():
-    from maml_tf.gradient_check import MetaGradientCheck, check_meta_gradient
+    from maml_tf.core.gradient_check import (
+        MetaGradientCheck,
+        check_meta_gradient,
+    )
+    from maml_tf.core.losses import (
+        Batch,
+        cross_entropy,
+        mean_squared_error,
+        predict,
+        supervised,
+    )
+    from maml_tf.core.maml import (
+        Adaptation,
+        MetaGradient,
+        Task,
+        adapt,
+        inner_update,
+        joint_gradient,
+        meta_gradient,
+        task_meta_gradient,
+    )
+    from maml_tf.core.meta_step import MetaStep
     from maml_tf.layers.convolution import Conv2D
     from maml_tf.layers.normalization import (
         BatchNormalization,
@@ -16,24 +37,6 @@ with quiet_startup():
     from maml_tf.learner.learner import Learner
     from maml_tf.learner.meta_sgd import meta_sgd_gradient
     from maml_tf.learner.scores import History, Scores
-    from maml_tf.losses import (
-        Batch,
-        cross_entropy,
-        mean_squared_error,
-        predict,
-        supervised,
-    )
-    from maml_tf.maml import (
-        Adaptation,
-        MetaGradient,
-        Task,
-        adapt,
-        inner_update,
-        joint_gradient,
-        meta_gradient,
-        task_meta_gradient,
-    )
-    from maml_tf.meta_step import MetaStep
     from maml_tf.models import conv_net, dense_net
     from maml_tf.runtime import start_tensorflow
     from maml_tf.sources.tasks_from import (

@@ -14,9 +14,9 @@ from maml_tf.configs import (
     SinusoidConfig,
     TrainingConfig,
 )
+from maml_tf.core.losses import STATISTICS
 from maml_tf.errors import ConfigError
 from maml_tf.flags import FLAGS
-from maml_tf.losses import STATISTICS
 from maml_tf.original import read_original_checkpoint
 from maml_tf.rl.config import RLConfig, joint_iterations
 from maml_tf.run_directory import RunDirectory, config_class

@@ -10,9 +10,9 @@ import dataclasses
 
 import numpy as np
 
+from maml_tf.core.losses import Batch
+from maml_tf.core.maml import Task
 from maml_tf.errors import DataError
-from maml_tf.losses import Batch
-from maml_tf.maml import Task
 from maml_tf.packed_images import ImageClasses
 from maml_tf.tasks import SPLITS, uniforms
 

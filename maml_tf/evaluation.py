@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.losses import MetricFn
-from maml_tf.maml import LossFn, Params, StepSize, Task, adapt
-from maml_tf.task_loops import TASK_LOOPS, trace_with_best_loop
+from maml_tf.core.losses import MetricFn
+from maml_tf.core.maml import LossFn, Params, StepSize, Task, adapt
+from maml_tf.core.task_loops import TASK_LOOPS, trace_with_best_loop
 from maml_tf.tasks import TaskStream
 
 NUM_TASKS = 600  # of the paper's evaluations

@@ -9,19 +9,19 @@ import keras
 import tensorflow as tf
 
 from maml_tf.configs import ImageConfig, SinusoidConfig, TrainingConfig
-from maml_tf.datasets import open_images
-from maml_tf.episodes import Episodes
-from maml_tf.errors import DataError
-from maml_tf.evaluation import ACCURACY, MEAN_SQUARED_ERROR, Metric
-from maml_tf.layers.normalization import which_adapt
-from maml_tf.losses import (
+from maml_tf.core.losses import (
     MetricFn,
     accuracy,
     cross_entropy,
     mean_squared_error,
     query_loss,
 )
-from maml_tf.maml import LossFn, joint_gradient, task_meta_gradient
+from maml_tf.core.maml import LossFn, joint_gradient, task_meta_gradient
+from maml_tf.datasets import open_images
+from maml_tf.episodes import Episodes
+from maml_tf.errors import DataError
+from maml_tf.evaluation import ACCURACY, MEAN_SQUARED_ERROR, Metric
+from maml_tf.layers.normalization import which_adapt
 from maml_tf.models import conv_net, dense_image_net, dense_net
 from maml_tf.packed_images import PackedImages
 from maml_tf.rl.config import RLConfig

@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from maml_tf.losses import STATISTICS
+from maml_tf.core.losses import STATISTICS
 
 FLAGS = flags.FLAGS
 

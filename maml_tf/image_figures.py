@@ -6,6 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
+from maml_tf.core.losses import Batch, predict
+from maml_tf.core.maml import adapt
 from maml_tf.figures import (
     color,
     logarithmic,
@@ -13,8 +15,6 @@ from maml_tf.figures import (
     write_figure,
 )
 from maml_tf.logs import read_rows
-from maml_tf.losses import Batch, predict
-from maml_tf.maml import adapt
 from maml_tf.paper import published
 from maml_tf.results import Results
 from maml_tf.validation import FIELD

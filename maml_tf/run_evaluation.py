@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Sequence
 
 from maml_tf.configs import ImageConfig, TrainingConfig
+from maml_tf.core.task_loops import loops_for
 from maml_tf.errors import RunDirectoryError
 from maml_tf.evaluation import NUM_TASKS, Evaluator, search_step_size
 from maml_tf.experiment import (
@@ -16,7 +17,6 @@ from maml_tf.experiment import (
 from maml_tf.original import OriginalNetwork
 from maml_tf.results import Evaluation, Results, write_results
 from maml_tf.run_directory import RunDirectory
-from maml_tf.task_loops import loops_for
 from maml_tf.trained_networks import TrainedNetwork, of_original, of_run
 
 

@@ -13,13 +13,13 @@ from rich.console import Console
 from maml_tf import validation
 from maml_tf.checkpoints import Checkpoints
 from maml_tf.configs import ImageConfig, TrainingConfig
+from maml_tf.core.task_loops import loops_for
 from maml_tf.errors import RunDirectoryError
 from maml_tf.evaluation import Evaluator
 from maml_tf.experiment import SupervisedExperiment, build_experiment
 from maml_tf.logs import IterationLog
 from maml_tf.progress import TrainingProgress
 from maml_tf.run_directory import RunDirectory
-from maml_tf.task_loops import loops_for
 from maml_tf.training import LOG_FIELDS, train
 from maml_tf.validation import Validation
 

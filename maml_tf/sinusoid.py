@@ -8,8 +8,8 @@ import dataclasses
 
 import numpy as np
 
-from maml_tf.losses import Batch
-from maml_tf.maml import Task
+from maml_tf.core.losses import Batch
+from maml_tf.core.maml import Task
 from maml_tf.tasks import SPLITS, uniforms
 
 AMPLITUDES = (0.1, 5.0)

@@ -5,9 +5,9 @@ import pathlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from maml_tf.core.losses import predict
+from maml_tf.core.maml import adapt
 from maml_tf.figures import color, network_label, write_figure
-from maml_tf.losses import predict
-from maml_tf.maml import adapt
 from maml_tf.results import Results
 from maml_tf.sinusoid import INPUTS
 

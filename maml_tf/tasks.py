@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from maml_tf.maml import Task
+from maml_tf.core.maml import Task
 
 SPLITS = ("train", "validation", "test")
 

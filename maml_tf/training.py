@@ -8,10 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from maml_tf.checkpoints import Checkpoints
+from maml_tf.core.maml import MetaGradientFn, Task
+from maml_tf.core.meta_step import MetaStep
 from maml_tf.errors import TrainingDivergedError
 from maml_tf.logs import IterationLog, RunningMeans
-from maml_tf.maml import MetaGradientFn, Task
-from maml_tf.meta_step import MetaStep
 from maml_tf.tasks import TaskStream
 from maml_tf.validation import VALIDATE_EVERY, Validation
 

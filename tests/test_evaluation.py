@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from maml_tf.core.losses import query_loss
+from maml_tf.core.maml import Task
 from maml_tf.evaluation import (
     ACCURACY,
     CHUNK,
@@ -13,8 +15,6 @@ from maml_tf.evaluation import (
     search_step_size,
     summarize,
 )
-from maml_tf.losses import query_loss
-from maml_tf.maml import Task
 
 
 def quadratic(theta, center):

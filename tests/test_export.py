@@ -15,14 +15,14 @@ import pytest
 import tensorflow as tf
 
 from examples import serve as serve_example
-from maml_tf import losses
+from maml_tf.core import losses
+from maml_tf.core.losses import Batch
+from maml_tf.core.maml import adapt
 from maml_tf.errors import ConfigError, ExportError
 from maml_tf.export.saved_model import export_adaptation
 from maml_tf.export.signatures import weight_names
 from maml_tf.layers.normalization import which_adapt
 from maml_tf.learner.learner import Learner
-from maml_tf.losses import Batch
-from maml_tf.maml import adapt
 from maml_tf.models import conv_net, dense_net
 from maml_tf.sources.tasks_from import tasks_from_arrays
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maml_tf.gradient_check import check_meta_gradient
+from maml_tf.core.gradient_check import check_meta_gradient
+from maml_tf.core.losses import Batch
+from maml_tf.core.maml import Task
 from maml_tf.layers.normalization import use_exact_normalization
-from maml_tf.losses import Batch
-from maml_tf.maml import Task
 
 
 @keras.saving.register_keras_serializable(package="test")

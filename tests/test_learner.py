@@ -6,11 +6,11 @@ import pytest
 import tensorflow as tf
 
 from maml_tf.checkpoints import Checkpoints
+from maml_tf.core.losses import mean_squared_error
+from maml_tf.core.maml import Task, task_meta_gradient
 from maml_tf.errors import TrainingDivergedError
 from maml_tf.learner.learner import Learner
 from maml_tf.logs import IterationLog
-from maml_tf.losses import mean_squared_error
-from maml_tf.maml import Task, task_meta_gradient
 from maml_tf.models import conv_net, dense_net
 from maml_tf.sinusoid import Sinusoids
 from maml_tf.sources.tasks_from import tasks_from_arrays, tasks_from_function

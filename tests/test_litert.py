@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from maml_tf.core.losses import cross_entropy_of_labels, mean_squared_error
 from maml_tf.errors import ExportError
 from maml_tf.export.litert import convert_adaptation
 from maml_tf.export.saved_model import export_adaptation
 from maml_tf.layers.convolution import Conv2D
 from maml_tf.layers.normalization import BatchNormalization
-from maml_tf.losses import cross_entropy_of_labels, mean_squared_error
 from maml_tf.models import dense_net
 
 NUM_SUPPORT, NUM_QUERY, WAYS = 4, 3, 2

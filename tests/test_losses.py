@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maml_tf.layers.normalization import BatchNormalization
-from maml_tf.losses import (
+from maml_tf.core.losses import (
     Batch,
     accuracy,
     cross_entropy,
@@ -16,7 +15,8 @@ from maml_tf.losses import (
     query_loss,
     supervised,
 )
-from maml_tf.maml import Task
+from maml_tf.core.maml import Task
+from maml_tf.layers.normalization import BatchNormalization
 from maml_tf.models import conv_net
 
 

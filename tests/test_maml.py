@@ -7,15 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maml_tf.layers.normalization import (
-    BatchNormalization,
-    GroupNormalization,
-    LayerNormalization,
-    which_adapt,
-)
-from maml_tf.learner.meta_sgd import meta_sgd_gradient
-from maml_tf.losses import Batch, cross_entropy, mean_squared_error
-from maml_tf.maml import (
+from maml_tf.core.losses import Batch, cross_entropy, mean_squared_error
+from maml_tf.core.maml import (
     Task,
     adapt,
     inner_update,
@@ -23,8 +16,15 @@ from maml_tf.maml import (
     meta_gradient,
     task_meta_gradient,
 )
+from maml_tf.core.task_loops import TASK_LOOPS
+from maml_tf.layers.normalization import (
+    BatchNormalization,
+    GroupNormalization,
+    LayerNormalization,
+    which_adapt,
+)
+from maml_tf.learner.meta_sgd import meta_sgd_gradient
 from maml_tf.models import conv_net, dense_net
-from maml_tf.task_loops import TASK_LOOPS
 
 
 def quadratic(theta, center):

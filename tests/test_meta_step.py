@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from maml_tf.core.losses import cross_entropy, mean_squared_error
+from maml_tf.core.maml import MetaGradient, Task, task_meta_gradient
+from maml_tf.core.meta_step import MetaStep
 from maml_tf.layers.normalization import BatchNormalization
-from maml_tf.losses import cross_entropy, mean_squared_error
-from maml_tf.maml import MetaGradient, Task, task_meta_gradient
-from maml_tf.meta_step import MetaStep
 from maml_tf.models import dense_net
 from maml_tf.sinusoid import Sinusoids
 

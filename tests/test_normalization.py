@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from maml_tf.core.losses import predict
 from maml_tf.layers import normalization
 from maml_tf.layers.normalization import (
     EXACT_LAYERS,
@@ -12,7 +13,6 @@ from maml_tf.layers.normalization import (
     use_exact_normalization,
     which_adapt,
 )
-from maml_tf.losses import predict
 from maml_tf.models import conv_net
 
 SETTINGS = {

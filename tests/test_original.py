@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 from conftest import SHARED
 
+from maml_tf.core.losses import predict
 from maml_tf.errors import ConfigError, RunDirectoryError
-from maml_tf.losses import predict
 from maml_tf.models import conv_net, dense_net
 from maml_tf.original import read_original_checkpoint
 

@@ -9,11 +9,16 @@ import pytest
 import tensorflow as tf
 from conftest import SHARED
 
+from maml_tf.core.losses import Batch, cross_entropy, mean_squared_error
+from maml_tf.core.maml import (
+    Task,
+    joint_gradient,
+    meta_gradient,
+    task_meta_gradient,
+)
+from maml_tf.core.task_loops import TASK_LOOPS
 from maml_tf.layers.normalization import which_adapt
-from maml_tf.losses import Batch, cross_entropy, mean_squared_error
-from maml_tf.maml import Task, joint_gradient, meta_gradient, task_meta_gradient
 from maml_tf.models import conv_net, dense_net
-from maml_tf.task_loops import TASK_LOOPS
 
 HERE = pathlib.Path(__file__).parent / "parity"
 OMNIGLOT = SHARED / "reference" / "parity" / "c.npz"

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from maml_tf.core.maml import inner_update
 from maml_tf.errors import ConfigError
-from maml_tf.maml import inner_update
 from maml_tf.rl.config import RLConfig
 from maml_tf.rl.experiment import PolicyExperiment
 from maml_tf.rl.objectives import Experience, reinforce

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from conftest import command
 
-from maml_tf.maml import inner_update
+from maml_tf.core.maml import inner_update
 from maml_tf.rl.advantages import experience
 from maml_tf.rl.config import RLConfig
 from maml_tf.rl.experiment import PolicyExperiment

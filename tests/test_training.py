@@ -8,10 +8,10 @@ import pytest
 
 from maml_tf import training
 from maml_tf.checkpoints import Checkpoints
+from maml_tf.core.losses import mean_squared_error
+from maml_tf.core.maml import joint_gradient, task_meta_gradient
 from maml_tf.errors import TrainingDivergedError
 from maml_tf.logs import IterationLog
-from maml_tf.losses import mean_squared_error
-from maml_tf.maml import joint_gradient, task_meta_gradient
 from maml_tf.models import dense_net
 from maml_tf.sinusoid import Sinusoids
 from maml_tf.training import LOG_FIELDS, Phase, train

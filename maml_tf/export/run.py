@@ -2,10 +2,10 @@
 
 import pathlib
 
+from maml_tf.core.losses import cross_entropy_of_labels
 from maml_tf.errors import ExportError
 from maml_tf.evaluation import ACCURACY
 from maml_tf.export.saved_model import export_adaptation
-from maml_tf.losses import cross_entropy_of_labels
 from maml_tf.rl.config import RLConfig
 from maml_tf.trained_networks import TrainedNetwork
 

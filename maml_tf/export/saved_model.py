@@ -24,12 +24,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from maml_tf.core.losses import STATISTICS, predict
+from maml_tf.core.maml import LossFn, StepSize
 from maml_tf.errors import ExportError
 from maml_tf.export.signatures import Served
 from maml_tf.files import SCRATCH_SUFFIX
 from maml_tf.layers.normalization import use_exact_normalization
-from maml_tf.losses import STATISTICS, predict
-from maml_tf.maml import LossFn, StepSize
 
 KINDS = ("regression", "classification")
 

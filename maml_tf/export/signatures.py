@@ -8,10 +8,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from maml_tf.core.losses import Batch, predict
+from maml_tf.core.maml import LossFn, Params, StepSize, inner_update
+from maml_tf.core.task_loops import mapped
 from maml_tf.export.checks import checked
-from maml_tf.losses import Batch, predict
-from maml_tf.maml import LossFn, Params, StepSize, inner_update
-from maml_tf.task_loops import mapped
 
 Tensors = dict[str, tf.Tensor]
 Specs = dict[str, tf.TensorSpec]

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from maml_tf.core.losses import Batch
+from maml_tf.core.maml import Task
 from maml_tf.errors import DataError
-from maml_tf.losses import Batch
-from maml_tf.maml import Task
 
 
 def as_batch(inputs: Any, targets: Any, dtype: str) -> Batch:

@@ -19,9 +19,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from maml_tf.core.losses import Batch
 from maml_tf.errors import ConfigError, first_lines
 from maml_tf.learner.objectives import Objective
-from maml_tf.losses import Batch
 
 FORMAT = 1
 _SETTINGS, _MODEL, _ALPHAS = "learner.json", "model.keras", "alphas.npz"

@@ -9,7 +9,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from maml_tf import maml
+from maml_tf.core import maml
+from maml_tf.core.losses import Batch, supervised
+from maml_tf.core.maml import StepSize
+from maml_tf.core.task_loops import loops_for
 from maml_tf.errors import ConfigError, check_whole_number
 from maml_tf.evaluation import NUM_TASKS, Evaluator
 from maml_tf.layers.normalization import which_adapt
@@ -25,9 +28,6 @@ from maml_tf.learner.objectives import as_loss
 from maml_tf.learner.outer_loop import OuterLoop
 from maml_tf.learner.scores import History, Scores
 from maml_tf.learner.task_checks import CheckedTasks, TaskChecks
-from maml_tf.losses import Batch, supervised
-from maml_tf.maml import StepSize
-from maml_tf.task_loops import loops_for
 from maml_tf.tasks import TaskStream
 from maml_tf.validation import NUM_TASKS as VALIDATION_TASKS
 

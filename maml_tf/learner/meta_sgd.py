@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.maml import LossFn, MetaGradient, Params, Task, query_gradient
+from maml_tf.core.maml import LossFn, MetaGradient, Params, Task, query_gradient
 
 
 def meta_sgd_gradient(

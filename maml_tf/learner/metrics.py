@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from maml_tf.core.losses import MetricFn, hit_rate, predict
+from maml_tf.core.maml import Params, Task
 from maml_tf.errors import ConfigError
 from maml_tf.learner.objectives import (
     BINARY,
@@ -16,8 +18,6 @@ from maml_tf.learner.objectives import (
     loss_by_name,
     name_of,
 )
-from maml_tf.losses import MetricFn, hit_rate, predict
-from maml_tf.maml import Params, Task
 
 
 def as_metric(metric: Any, loss: Objective) -> Objective:

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+from maml_tf.core.losses import Batch, predict
+from maml_tf.core.maml import LossFn, Params
+from maml_tf.core.model_copies import copy_model
 from maml_tf.errors import ConfigError, DataError, first_lines
 from maml_tf.layers.activation import ReLU
 from maml_tf.layers.convolution import Conv2D
@@ -13,9 +16,6 @@ from maml_tf.layers.normalization import (
     BatchNormalization,
     all_layers,
 )
-from maml_tf.losses import Batch, predict
-from maml_tf.maml import LossFn, Params
-from maml_tf.model_copies import copy_model
 
 _PLAIN_LAYERS = {
     **{exact: plain for plain, exact in EXACT_LAYERS.items()},

@@ -7,12 +7,12 @@ import keras
 import tensorflow as tf
 from rich.console import Console
 
+from maml_tf.core.maml import MetaGradientFn, Task
+from maml_tf.core.meta_step import MetaStep
 from maml_tf.errors import ConfigError, TrainingDivergedError, first_lines
 from maml_tf.learner.scores import History
 from maml_tf.learner.task_checks import CheckedTasks
 from maml_tf.logs import RunningMeans
-from maml_tf.maml import MetaGradientFn, Task
-from maml_tf.meta_step import MetaStep
 from maml_tf.progress import TrainingProgress
 from maml_tf.training import LOG_EVERY, meta_steps
 from maml_tf.validation import VALIDATE_EVERY

@@ -5,11 +5,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from maml_tf.core.losses import Batch
+from maml_tf.core.maml import LossFn, Params
 from maml_tf.errors import ConfigError
 from maml_tf.export.saved_model import export_adaptation
 from maml_tf.learner.objectives import CATEGORICAL, SPARSE
-from maml_tf.losses import Batch
-from maml_tf.maml import LossFn, Params
 
 
 def export(learner: Any, path: str | os.PathLike, statistics: str) -> None:

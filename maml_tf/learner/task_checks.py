@@ -7,6 +7,8 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from maml_tf.core.losses import Batch
+from maml_tf.core.maml import LossFn, Task
 from maml_tf.errors import ConfigError, DataError
 from maml_tf.learner import batches
 from maml_tf.learner.model_checks import (
@@ -16,8 +18,6 @@ from maml_tf.learner.model_checks import (
     outputs_on,
 )
 from maml_tf.learner.objectives import CATEGORICAL, SPARSE, Objective
-from maml_tf.losses import Batch
-from maml_tf.maml import LossFn, Task
 from maml_tf.tasks import TaskStream
 
 

@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from maml_tf.core.maml import Params, inner_update
 from maml_tf.evaluation import Metric
 from maml_tf.experiment import Experiment
-from maml_tf.maml import Params, inner_update
 from maml_tf.rl.advantages import experience
 from maml_tf.rl.config import RLConfig
 from maml_tf.rl.environment import WithGoal, make_environment

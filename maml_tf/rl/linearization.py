@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from maml_tf.maml import Params, adapt
+from maml_tf.core.maml import Params, adapt
 from maml_tf.rl.objectives import (
     Experience,
     Reference,

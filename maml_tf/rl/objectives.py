@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from maml_tf.maml import LossFn, Params
+from maml_tf.core.maml import LossFn, Params
 from maml_tf.rl.policy import GaussianPolicy, gaussian, log_std
 
 

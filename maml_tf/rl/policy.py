@@ -7,9 +7,9 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from maml_tf.core.losses import predict
+from maml_tf.core.maml import Params
 from maml_tf.errors import ConfigError
-from maml_tf.losses import predict
-from maml_tf.maml import Params
 
 MIN_LOG_STD = math.log(1e-6)
 HIDDEN_DIMS = (100, 100)  # of the paper, appendix A.2

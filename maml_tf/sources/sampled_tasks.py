@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from maml_tf.core.losses import Batch
+from maml_tf.core.maml import Task
 from maml_tf.episodes import Episodes
 from maml_tf.errors import ConfigError, DataError, check_whole_number
-from maml_tf.losses import Batch
-from maml_tf.maml import Task
 from maml_tf.packed_images import ImageClasses
 from maml_tf.sources.class_splits import standard_splits
 from maml_tf.tasks import SPLITS

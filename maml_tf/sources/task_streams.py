@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from maml_tf.core.losses import Batch
+from maml_tf.core.maml import Task
 from maml_tf.errors import DataError
-from maml_tf.losses import Batch
-from maml_tf.maml import Task
 from maml_tf.tasks import SPLITS
 
 

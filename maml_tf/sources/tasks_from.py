@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from maml_tf.core.losses import Batch
 from maml_tf.errors import ConfigError, DataError
 from maml_tf.learner.batches import check_finite
-from maml_tf.losses import Batch
 from maml_tf.packed_images import ImageClasses
 from maml_tf.sources import image_files, sampled_tasks
 from maml_tf.sources.sampled_tasks import (

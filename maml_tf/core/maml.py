@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from maml_tf.task_loops import TaskLoop
+from maml_tf.core.task_loops import TaskLoop
 
 Params = Sequence[tf.Tensor]
 Batch = Any

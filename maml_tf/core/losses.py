@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from maml_tf.core.maml import LossFn, Params, Task
 from maml_tf.layers.normalization import (
     statistics_of_first,
     use_exact_normalization,
 )
-from maml_tf.maml import LossFn, Params, Task
 
 MetricFn = Callable[[Params, Task], tf.Tensor]
 

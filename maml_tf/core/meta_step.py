@@ -7,10 +7,10 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from maml_tf.graph_nodes import nodes_of
+from maml_tf.core.graph_nodes import nodes_of
+from maml_tf.core.maml import MetaGradientFn, Task, meta_gradient
+from maml_tf.core.task_loops import loops_for, trace_with_best_loop
 from maml_tf.layers.normalization import use_exact_normalization
-from maml_tf.maml import MetaGradientFn, Task, meta_gradient
-from maml_tf.task_loops import loops_for, trace_with_best_loop
 
 STEPS_PER_COMPILED_CALL = 50
 

@@ -8,11 +8,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.errors import first_lines
-from maml_tf.graph_nodes import nodes_of
-from maml_tf.layers.normalization import EXACT_LAYERS, all_layers, which_adapt
-from maml_tf.losses import Batch, predict
-from maml_tf.maml import (
+from maml_tf.core.graph_nodes import nodes_of
+from maml_tf.core.losses import Batch, predict
+from maml_tf.core.maml import (
     LossFn,
     MetaGradient,
     Params,
@@ -20,7 +18,9 @@ from maml_tf.maml import (
     joint_gradient,
     task_meta_gradient,
 )
-from maml_tf.model_copies import copy_model
+from maml_tf.core.model_copies import copy_model
+from maml_tf.errors import first_lines
+from maml_tf.layers.normalization import EXACT_LAYERS, all_layers, which_adapt
 from maml_tf.runtime import quiet_startup
 
 TOLERANCE = 1e-4

@@ -1,0 +1,1 @@
+"""The engine: inner updates, meta-gradients and the compiled meta-step."""
