@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 import maml_tf
-from maml_tf.glyphs import glyphs
+from maml_tf.datasets.glyphs.images import glyphs
 
 
 def images(split, num_classes):

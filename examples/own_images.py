@@ -15,7 +15,7 @@ import keras
 from PIL import Image
 
 import maml_tf
-from maml_tf.glyphs import glyphs
+from maml_tf.datasets.glyphs.images import glyphs
 
 
 def write_images(folder, num_classes, each=20):

@@ -39,7 +39,7 @@ with quiet_startup():
     from maml_tf.learner.scores import History, Scores
     from maml_tf.models import conv_net, dense_net
     from maml_tf.runtime import start_tensorflow
-    from maml_tf.sources.tasks_from import (
+    from maml_tf.tasks.sources import (
         tasks_from_arrays,
         tasks_from_dataset,
         tasks_from_folder,

@@ -9,7 +9,7 @@ import tensorflow as tf
 from maml_tf.core.losses import MetricFn
 from maml_tf.core.maml import LossFn, Params, StepSize, Task, adapt
 from maml_tf.core.task_loops import TASK_LOOPS, trace_with_best_loop
-from maml_tf.tasks import TaskStream
+from maml_tf.tasks.stream import TaskStream
 
 NUM_TASKS = 600  # of the paper's evaluations
 NUM_UPDATES = 10

@@ -17,16 +17,17 @@ from maml_tf.core.losses import (
     query_loss,
 )
 from maml_tf.core.maml import LossFn, joint_gradient, task_meta_gradient
-from maml_tf.datasets import open_images
-from maml_tf.episodes import Episodes
+from maml_tf.datasets.class_splits import SPLITS
+from maml_tf.datasets.packed_images import PackedImages
+from maml_tf.datasets.registry import open_images
 from maml_tf.errors import DataError
 from maml_tf.evaluation import ACCURACY, MEAN_SQUARED_ERROR, Metric
 from maml_tf.layers.normalization import which_adapt
 from maml_tf.models import conv_net, dense_image_net, dense_net
-from maml_tf.packed_images import PackedImages
 from maml_tf.rl.config import RLConfig
-from maml_tf.sinusoid import Sinusoids
-from maml_tf.tasks import SPLITS, TaskStream
+from maml_tf.tasks.few_shot import Episodes
+from maml_tf.tasks.sinusoids import Sinusoids
+from maml_tf.tasks.stream import TaskStream
 from maml_tf.training import Phase
 
 HIDDEN_DIMS = (40, 40)

@@ -9,7 +9,7 @@ from maml_tf.core.losses import predict
 from maml_tf.core.maml import adapt
 from maml_tf.figures import color, network_label, write_figure
 from maml_tf.results import Results
-from maml_tf.sinusoid import INPUTS
+from maml_tf.tasks.sinusoids import INPUTS
 
 UPDATES_SHOWN = {0: ":", 1: "--", 10: "-"}
 CURVE_POINTS = 200

@@ -5,7 +5,7 @@ import pathlib
 
 from maml_tf.checkpoints import Checkpoints
 from maml_tf.configs import ImageConfig, TrainingConfig
-from maml_tf.datasets import open_images
+from maml_tf.datasets.registry import open_images
 from maml_tf.errors import RunDirectoryError
 from maml_tf.experiment import Experiment, ImageExperiment, build_experiment
 from maml_tf.original import OriginalNetwork

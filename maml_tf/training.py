@@ -12,7 +12,7 @@ from maml_tf.core.maml import MetaGradientFn, Task
 from maml_tf.core.meta_step import MetaStep
 from maml_tf.errors import TrainingDivergedError
 from maml_tf.logs import IterationLog, RunningMeans
-from maml_tf.tasks import TaskStream
+from maml_tf.tasks.stream import TaskStream
 from maml_tf.validation import VALIDATE_EVERY, Validation
 
 LOG_FIELDS = ("pre_update", "post_update")  # losses

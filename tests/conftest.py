@@ -11,7 +11,7 @@ from absl.flags import FlagValues
 from rich.console import Console
 
 import run_experiment
-from data import omniglot
+from maml_tf.datasets import omniglot
 from maml_tf.flags import FLAGS
 from maml_tf.runtime import start_tensorflow
 

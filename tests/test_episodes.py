@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from maml_tf.episodes import Episodes, _without_replacement
+from maml_tf.datasets.glyphs.images import glyphs
+from maml_tf.datasets.packed_images import SPLITS, ImageClasses
 from maml_tf.errors import DataError
-from maml_tf.glyphs import glyphs
-from maml_tf.packed_images import SPLITS, ImageClasses
+from maml_tf.tasks.few_shot import Episodes, _without_replacement
 
 COUNTS = [5, 9, 6, 7, 5, 8, 12]
 

@@ -24,7 +24,7 @@ from maml_tf.export.signatures import weight_names
 from maml_tf.layers.normalization import which_adapt
 from maml_tf.learner.learner import Learner
 from maml_tf.models import conv_net, dense_net
-from maml_tf.sources.tasks_from import tasks_from_arrays
+from maml_tf.tasks.sources import tasks_from_arrays
 
 WAYS = 3
 IMAGE = (16, 16, 1)

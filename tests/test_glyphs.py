@@ -7,15 +7,21 @@ import unicodedata
 import numpy as np
 import pytest
 
-from maml_tf.errors import DataError
-from maml_tf.glyph_characters import (
+from maml_tf.datasets.glyphs.characters import (
     CHARACTERS,
     character_names,
     characters,
     select_characters,
 )
-from maml_tf.glyph_lines import squared_distances, thin
-from maml_tf.glyphs import DRAWINGS, SIZE, _draw_lines, draw, glyphs
+from maml_tf.datasets.glyphs.images import (
+    DRAWINGS,
+    SIZE,
+    _draw_lines,
+    draw,
+    glyphs,
+)
+from maml_tf.datasets.glyphs.lines import squared_distances, thin
+from maml_tf.errors import DataError
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ from conftest import REPOSITORY, SHARED, command, error_of, parse
 from PIL import Image
 from rich.console import Console
 
-from data.image_folder import import_image_folder
 from maml_tf import command_line
 from maml_tf.configs import ImageConfig
-from maml_tf.episodes import Episodes
+from maml_tf.datasets.image_folder import import_image_folder
 from maml_tf.experiment import build_experiment
 from maml_tf.run_directory import RunDirectory
+from maml_tf.tasks.few_shot import Episodes
 
 # The image commands at the top of the original's main.py.
 _LOG = "--logdir=logs/"
@@ -217,8 +217,14 @@ def test_other_networks_train_and_are_evaluated(tmp_path):
     ("arguments", "message"),
     [
         ("--datasource=omniglot", r"not prepared.*python -m data\.omniglot"),
-        ("--datasource=miniimagenet", "not prepared.*data.miniimagenet"),
-        ("--datasource=birds", "not prepared.*data.image_folder.*--name=birds"),
+        (
+            "--datasource=miniimagenet",
+            "not prepared.*maml_tf.datasets.miniimagenet",
+        ),
+        (
+            "--datasource=birds",
+            "not prepared.*maml_tf.datasets.image_folder.*--name=birds",
+        ),
         ("--datasource=../x", "--datasource must be the name"),
         ("--datasource=glyphs --num_classes=61", "61-way.*validation.*60"),
         ("--datasource=glyphs --update_batch_size=11", "needs 22 images"),

@@ -14,10 +14,10 @@ from PIL import Image
 from rich.console import Console
 from test_omniglot import bomb
 
-from data import image_folder, importing
-from maml_tf.datasets import DATASOURCES
+from maml_tf.datasets import image_folder, importing
+from maml_tf.datasets.packed_images import PackedImages
+from maml_tf.datasets.registry import DATASOURCES
 from maml_tf.errors import ConfigError, DataError
-from maml_tf.packed_images import PackedImages
 
 CONSOLE = Console(quiet=True)
 
@@ -269,7 +269,7 @@ class TestCommand:
     def test_as_a_user_starts_it(self, source, tmp_path):
         done = subprocess.run(
             [
-                *(sys.executable, "-m", "data.image_folder"),
+                *(sys.executable, "-m", "maml_tf.datasets.image_folder"),
                 *(f"--source={source}", "--name=[red]", "--size=8"),
             ],
             cwd=REPOSITORY,

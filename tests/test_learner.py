@@ -12,8 +12,8 @@ from maml_tf.errors import TrainingDivergedError
 from maml_tf.learner.learner import Learner
 from maml_tf.logs import IterationLog
 from maml_tf.models import conv_net, dense_net
-from maml_tf.sinusoid import Sinusoids
-from maml_tf.sources.tasks_from import tasks_from_arrays, tasks_from_function
+from maml_tf.tasks.sinusoids import Sinusoids
+from maml_tf.tasks.sources import tasks_from_arrays, tasks_from_function
 from maml_tf.training import LOG_FIELDS, Phase, train
 
 ALPHA = 0.1

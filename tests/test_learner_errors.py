@@ -10,7 +10,7 @@ import tensorflow as tf
 from maml_tf.errors import ConfigError, DataError
 from maml_tf.learner.learner import Learner
 from maml_tf.models import conv_net
-from maml_tf.sources.tasks_from import tasks_from_function
+from maml_tf.tasks.sources import tasks_from_function
 
 X, Y = np.ones((4, 2)), np.zeros((4, 1))
 LABELS = np.array([0, 1, 2, 0])

@@ -12,7 +12,7 @@ from maml_tf.core.maml import MetaGradient, Task, task_meta_gradient
 from maml_tf.core.meta_step import MetaStep
 from maml_tf.layers.normalization import BatchNormalization
 from maml_tf.models import dense_net
-from maml_tf.sinusoid import Sinusoids
+from maml_tf.tasks.sinusoids import Sinusoids
 
 BATCH = 4
 

@@ -15,9 +15,9 @@ from PIL import Image
 from rich.console import Console
 from test_image_folder import write_classes, write_image
 
-from data import miniimagenet
+from maml_tf.datasets import miniimagenet
+from maml_tf.datasets.packed_images import PackedImages
 from maml_tf.errors import DataError
-from maml_tf.packed_images import PackedImages
 
 CONSOLE = Console(quiet=True)
 REAL_LISTS = SHARED / "data" / "miniimagenet_splits"
@@ -222,7 +222,8 @@ class TestCommand:
 _MEASURE = """
 import json, pathlib, resource, sys, time
 from rich.console import Console
-from data import importing, miniimagenet
+from maml_tf.datasets import importing
+from maml_tf.datasets import miniimagenet
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -18,11 +18,11 @@ from conftest import import_omniglot
 from PIL import Image
 from rich.console import Console
 
-from data import archives, class_splits, omniglot
-from data.download import Download, download
+from maml_tf.datasets import archives, class_splits, omniglot
+from maml_tf.datasets.class_splits import split_names
+from maml_tf.datasets.download import Download, download
+from maml_tf.datasets.packed_images import PackedImages
 from maml_tf.errors import DataError
-from maml_tf.packed_images import PackedImages
-from maml_tf.sources.class_splits import split_names
 
 CONSOLE = Console(quiet=True)
 

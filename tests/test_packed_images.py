@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from test_packing import IMAGES, PLAN, pack
 
+from maml_tf.datasets.packed_images import PackedImages
 from maml_tf.errors import DataError
-from maml_tf.packed_images import PackedImages
 
 COUNTS = {"b": 2, "a": 3, "c": 1, "d": 2}
 

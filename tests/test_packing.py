@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from data.packing import packing, verify
+from maml_tf.datasets.packed_images import PackedImages
+from maml_tf.datasets.packing import packing, verify
 from maml_tf.errors import DataError
-from maml_tf.packed_images import PackedImages
 
 PLAN = {
     "name": "letters",

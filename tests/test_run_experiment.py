@@ -261,7 +261,7 @@ def test_other_objectives_and_networks_run(tmp_path):
         ("--norm=weight_norm", r"--norm must be one of \('batch_norm', "),
         ("--baseline=none", "--baseline must be 'oracle' or None"),
         ("--baseline=oracle --datasource=omniglot", "does not go with"),
-        ("--datasource=mnist", "mnist.*data.image_folder"),
+        ("--datasource=mnist", "mnist.*maml_tf.datasets.image_folder"),
         ("--datasource=../x", "--datasource must be"),
         ("--max_pool", "--max_pool is for images"),
         ("--num_classes=5", "--num_classes is for images"),

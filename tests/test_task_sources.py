@@ -5,15 +5,15 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from maml_tf.datasets.class_splits import SPLITS
 from maml_tf.errors import ConfigError, DataError
-from maml_tf.sources.tasks_from import (
+from maml_tf.tasks.sources import (
     tasks_from_arrays,
     tasks_from_dataset,
     tasks_from_folder,
     tasks_from_function,
     tasks_from_series,
 )
-from maml_tf.tasks import SPLITS
 
 CLASSES, EACH = 12, 6
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from maml_tf.sinusoid import AMPLITUDES, INPUTS, PHASES, Sinusoids
-from maml_tf.tasks import uniforms
+from maml_tf.tasks.sinusoids import AMPLITUDES, INPUTS, PHASES, Sinusoids
+from maml_tf.uniforms import uniforms
 
 
 def arrays(task):

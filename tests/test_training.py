@@ -13,7 +13,7 @@ from maml_tf.core.maml import joint_gradient, task_meta_gradient
 from maml_tf.errors import TrainingDivergedError
 from maml_tf.logs import IterationLog
 from maml_tf.models import dense_net
-from maml_tf.sinusoid import Sinusoids
+from maml_tf.tasks.sinusoids import Sinusoids
 from maml_tf.training import LOG_FIELDS, Phase, train
 
 BATCH = 3

@@ -12,10 +12,10 @@ import tensorflow as tf
 from maml_tf.core.losses import STATISTICS, Batch, predict
 from maml_tf.core.maml import Params
 from maml_tf.errors import ConfigError
-from maml_tf.learner import batches
 from maml_tf.learner.metrics import names_of
 from maml_tf.learner.model_checks import check_normalization, plain_copy
 from maml_tf.learner.objectives import Objective
+from maml_tf.tasks import batches
 
 
 class AdaptedModel:

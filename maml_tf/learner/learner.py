@@ -28,7 +28,7 @@ from maml_tf.learner.objectives import as_loss
 from maml_tf.learner.outer_loop import OuterLoop
 from maml_tf.learner.scores import History, Scores
 from maml_tf.learner.task_checks import CheckedTasks, TaskChecks
-from maml_tf.tasks import TaskStream
+from maml_tf.tasks.stream import TaskStream
 from maml_tf.validation import NUM_TASKS as VALIDATION_TASKS
 
 

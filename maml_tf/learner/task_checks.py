@@ -10,7 +10,6 @@ from absl import logging
 from maml_tf.core.losses import Batch
 from maml_tf.core.maml import LossFn, Task
 from maml_tf.errors import ConfigError, DataError
-from maml_tf.learner import batches
 from maml_tf.learner.model_checks import (
     cancelled_biases,
     ignored_by,
@@ -18,7 +17,8 @@ from maml_tf.learner.model_checks import (
     outputs_on,
 )
 from maml_tf.learner.objectives import CATEGORICAL, SPARSE, Objective
-from maml_tf.tasks import TaskStream
+from maml_tf.tasks import batches
+from maml_tf.tasks.stream import TaskStream
 
 
 class TaskChecks:

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from maml_tf.core.losses import Batch
 from maml_tf.core.maml import Task
+from maml_tf.datasets.class_splits import SPLITS
 from maml_tf.errors import DataError
-from maml_tf.tasks import SPLITS
 
 
 class FunctionTasks:

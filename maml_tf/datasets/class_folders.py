@@ -4,9 +4,7 @@ import pathlib
 
 from rich.console import Console
 
-from data.packing import packing
-from maml_tf.progress import TrainingProgress
-from maml_tf.sources.image_files import (
+from maml_tf.datasets.image_files import (
     Classes,
     UnusableFile,
     check_disjoint,
@@ -14,6 +12,8 @@ from maml_tf.sources.image_files import (
     refusing_bombs,
     unusable,
 )
+from maml_tf.datasets.packing import packing
+from maml_tf.progress import TrainingProgress
 
 
 def pack(

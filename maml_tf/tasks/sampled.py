@@ -9,11 +9,10 @@ import tensorflow as tf
 
 from maml_tf.core.losses import Batch
 from maml_tf.core.maml import Task
-from maml_tf.episodes import Episodes
+from maml_tf.datasets.class_splits import SPLITS, standard_splits
+from maml_tf.datasets.packed_images import ImageClasses
 from maml_tf.errors import ConfigError, DataError, check_whole_number
-from maml_tf.packed_images import ImageClasses
-from maml_tf.sources.class_splits import standard_splits
-from maml_tf.tasks import SPLITS
+from maml_tf.tasks.few_shot import Episodes
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

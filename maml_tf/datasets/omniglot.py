@@ -17,14 +17,13 @@ from absl import flags
 from PIL import Image
 from rich.console import Console
 
-from data import class_splits, importing
-from data.archives import SmallFilesArchive, read_small
-from data.download import Download, download
-from data.packing import packing, verify
+from maml_tf.datasets import class_splits, image_files, importing
+from maml_tf.datasets.archives import SmallFilesArchive, read_small
+from maml_tf.datasets.download import Download, download
+from maml_tf.datasets.packed_images import PackedImages
+from maml_tf.datasets.packing import packing, verify
 from maml_tf.errors import DataError
-from maml_tf.packed_images import PackedImages
 from maml_tf.progress import TrainingProgress
-from maml_tf.sources import image_files
 
 FLAGS = flags.FLAGS
 

@@ -4,8 +4,8 @@ import pathlib
 import stat
 import zipfile
 
+from maml_tf.datasets.image_files import is_clutter
 from maml_tf.errors import DataError
-from maml_tf.sources.image_files import is_clutter
 
 MAX_ARCHIVE_BYTES = 64 << 20
 MAX_MEMBERS = 50_000

@@ -1,9 +1,15 @@
 """Which classes are for training, validation and test."""
 
 import hashlib
+import pathlib
 from collections.abc import Iterable, Sequence
 
 from maml_tf.errors import DataError
+
+SPLITS = ("train", "validation", "test")
+
+# Published ones, a directory for each data set.
+DIRECTORY = pathlib.Path(__file__).resolve().parent / "splits"
 
 _SEED = 1
 
@@ -59,3 +65,19 @@ def standard_splits(names: Sequence[str], of: str) -> dict[str, list[str]]:
         "test": test,
     }
     return split_names(names, counts)
+
+
+def write_splits(directory: pathlib.Path, splits: dict[str, list[str]]) -> None:
+    """Writes <split>.txt files, a name a line."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for split, names in splits.items():
+        text = "".join(f"{name}\n" for name in names)
+        (directory / f"{split}.txt").write_text(text, encoding="utf-8")
+
+
+def read_splits(directory: pathlib.Path) -> dict[str, list[str]]:
+    """Reads what `write_splits` wrote."""
+    return {
+        split: (directory / f"{split}.txt").read_text("utf-8").splitlines()
+        for split in SPLITS
+    }

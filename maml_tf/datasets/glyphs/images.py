@@ -19,10 +19,17 @@ from collections.abc import Sequence
 import matplotlib
 import numpy as np
 
-from maml_tf.glyph_characters import character_names, font_and_character
-from maml_tf.glyph_lines import center_lines, rasterize, squared_distances
-from maml_tf.packed_images import ImageClasses, PackedImages
-from maml_tf.tasks import uniforms
+from maml_tf.datasets.glyphs.characters import (
+    character_names,
+    font_and_character,
+)
+from maml_tf.datasets.glyphs.lines import (
+    center_lines,
+    rasterize,
+    squared_distances,
+)
+from maml_tf.datasets.packed_images import ImageClasses, PackedImages
+from maml_tf.uniforms import uniforms
 
 DRAWINGS = 20  # of each character, as in Omniglot
 SIZE = 28  # pixels, height and width of a drawing

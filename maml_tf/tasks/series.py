@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from maml_tf.errors import DataError
-from maml_tf.learner.batches import as_batch
+from maml_tf.tasks.batches import as_batch
 
 
 def read_csv(

@@ -13,15 +13,15 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from maml_tf.errors import DataError
-from maml_tf.files import SCRATCH_SUFFIX, write_atomically
-from maml_tf.packed_images import (
+from maml_tf.datasets.packed_images import (
     FORMAT,
     INDEX,
     PackedImages,
     check_index,
     read_index,
 )
+from maml_tf.errors import DataError
+from maml_tf.files import SCRATCH_SUFFIX, write_atomically
 
 
 class ArrayWriter:

@@ -10,7 +10,8 @@ import numpy as np
 
 from maml_tf.core.losses import Batch
 from maml_tf.core.maml import Task
-from maml_tf.tasks import SPLITS, uniforms
+from maml_tf.datasets.class_splits import SPLITS
+from maml_tf.uniforms import uniforms
 
 AMPLITUDES = (0.1, 5.0)
 PHASES = (0.0, np.pi)

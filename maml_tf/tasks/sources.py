@@ -14,18 +14,19 @@ import numpy as np
 import tensorflow as tf
 
 from maml_tf.core.losses import Batch
+from maml_tf.datasets import image_files
+from maml_tf.datasets.packed_images import ImageClasses
 from maml_tf.errors import ConfigError, DataError
-from maml_tf.learner.batches import check_finite
-from maml_tf.packed_images import ImageClasses
-from maml_tf.sources import image_files, sampled_tasks
-from maml_tf.sources.sampled_tasks import (
+from maml_tf.tasks import sampled as sampled_tasks
+from maml_tf.tasks.batches import check_finite
+from maml_tf.tasks.functions import DatasetTasks, FunctionTasks
+from maml_tf.tasks.sampled import (
     SampledTasks,
     in_groups,
     names_of_split,
 )
-from maml_tf.sources.series import concatenate, read_csv
-from maml_tf.sources.task_streams import DatasetTasks, FunctionTasks
-from maml_tf.tasks import TaskStream
+from maml_tf.tasks.series import concatenate, read_csv
+from maml_tf.tasks.stream import TaskStream
 
 _GREY = (0.299, 0.587, 0.114)  # of red, green, blue: ITU-R BT.601
 

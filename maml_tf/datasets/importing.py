@@ -7,8 +7,8 @@ from collections.abc import Callable
 from absl import app
 from rich.console import Console
 
+from maml_tf.datasets.packed_images import PackedImages
 from maml_tf.errors import ExperimentError
-from maml_tf.packed_images import PackedImages
 
 
 def run(main: Callable[[Console], None]) -> None:

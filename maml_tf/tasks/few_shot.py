@@ -12,9 +12,10 @@ import numpy as np
 
 from maml_tf.core.losses import Batch
 from maml_tf.core.maml import Task
+from maml_tf.datasets.class_splits import SPLITS
+from maml_tf.datasets.packed_images import ImageClasses
 from maml_tf.errors import DataError
-from maml_tf.packed_images import ImageClasses
-from maml_tf.tasks import SPLITS, uniforms
+from maml_tf.uniforms import uniforms
 
 _CLASS_STREAM, _IMAGE_STREAM = 0, 1
 

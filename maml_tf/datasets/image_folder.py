@@ -14,11 +14,10 @@ import re
 from absl import flags
 from rich.console import Console
 
-from data import class_folders, importing
-from maml_tf.datasets import DATASOURCES
+from maml_tf.datasets import class_folders, image_files, importing
+from maml_tf.datasets.class_splits import standard_splits
+from maml_tf.datasets.registry import DATASOURCES
 from maml_tf.errors import DataError
-from maml_tf.sources import image_files
-from maml_tf.sources.class_splits import standard_splits
 
 FLAGS = flags.FLAGS
 

@@ -6,7 +6,7 @@ import unicodedata
 
 import numpy as np
 
-from maml_tf.glyph_lines import (
+from maml_tf.datasets.glyphs.lines import (
     BOX,
     center,
     center_lines,

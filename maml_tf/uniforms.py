@@ -1,26 +1,8 @@
-"""Streams of tasks in which a task is a value.
-
-Task i of a stream is a pure function of (seed, i): whoever asks for it, in
-whatever order and however many at once, gets the same task. A resumed run
-therefore sees exactly the tasks that an uninterrupted one would.
-"""
-
-from typing import Protocol
+"""Uniform random numbers that can be asked for by their index."""
 
 import numpy as np
 
-from maml_tf.core.maml import Task
-
-SPLITS = ("train", "validation", "test")
-
 _DRAWS_PER_BLOCK = 4  # uint64 draws for each step of Philox's counter
-
-
-class TaskStream(Protocol):
-    """A source of tasks."""
-
-    def tasks(self, first: int, count: int) -> Task:
-        """Tasks first, ..., first + count - 1, stacked: [count, ...]."""
 
 
 def uniforms(

@@ -3,11 +3,11 @@
 import difflib
 import pathlib
 
+from maml_tf.datasets.class_splits import SPLITS
+from maml_tf.datasets.glyphs.images import glyphs
+from maml_tf.datasets.packed_images import PackedImages
 from maml_tf.errors import DataError
-from maml_tf.glyphs import glyphs
-from maml_tf.packed_images import PackedImages
 from maml_tf.rl.environment import ENVIRONMENTS
-from maml_tf.tasks import SPLITS
 
 # The command that prepares a data set.
 _COMMANDS = {

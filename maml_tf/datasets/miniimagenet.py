@@ -15,9 +15,8 @@ import pathlib
 from absl import flags
 from rich.console import Console
 
-from data import class_folders, importing
+from maml_tf.datasets import class_folders, image_files, importing
 from maml_tf.errors import DataError
-from maml_tf.sources import image_files
 
 FLAGS = flags.FLAGS
 

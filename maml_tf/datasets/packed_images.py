@@ -7,7 +7,8 @@ A packed data set is a directory:
                  class lie one after another
 
 The arrays are mapped into memory, not read: an image costs memory once it is
-used, and processes share it. `data/packing.py` writes such directories.
+used, and processes share it. `packing.py` writes such
+directories.
 """
 
 import dataclasses
@@ -20,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from maml_tf.datasets.class_splits import SPLITS
 from maml_tf.errors import DataError
-from maml_tf.tasks import SPLITS
 
 FORMAT = 1
 INDEX = "index.json"

@@ -1,0 +1,1 @@
+"""Data sets of images: imported, packed, read, or drawn from fonts."""

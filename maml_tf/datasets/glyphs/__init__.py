@@ -1,0 +1,1 @@
+"""Characters drawn from the fonts that come with Matplotlib."""

@@ -1,1 +1,0 @@
-"""Tasks drawn from users' data; start at tasks_from.py."""

@@ -1,0 +1,1 @@
+"""Streams of tasks: the paper's, and those of a user's own data."""
