@@ -17,27 +17,27 @@ import sys
 from absl import app, flags, logging
 from rich.console import Console
 
-import maml_tf.flags
-from maml_tf.baselines import baseline_configs, evaluate_random
-from maml_tf.command_line import config_from_flags, evaluation_settings
-from maml_tf.configs import TrainingConfig
+import maml_tf.cli.flags
+from maml_tf.cli.flags import FLAGS
+from maml_tf.cli.settings import config_from_flags, evaluation_settings
 from maml_tf.errors import ExperimentError
-from maml_tf.export.run import export_network
-from maml_tf.flags import FLAGS
-from maml_tf.original import read_original_checkpoint
-from maml_tf.report import report
-from maml_tf.rl.config import RLConfig
-from maml_tf.rl.environment import ENVIRONMENTS
-from maml_tf.run_directory import RunDirectory
-from maml_tf.run_evaluation import (
+from maml_tf.experiments.baselines import baseline_configs, evaluate_random
+from maml_tf.experiments.configs import TrainingConfig
+from maml_tf.experiments.evaluate import (
     EvaluationSettings,
     check_evaluation,
     evaluate_original,
     evaluate_run,
 )
-from maml_tf.runs import open_run, train_run
+from maml_tf.experiments.export_run import export_network
+from maml_tf.experiments.original_checkpoint import read_original_checkpoint
+from maml_tf.experiments.report import report
+from maml_tf.experiments.rl_config import RLConfig
+from maml_tf.experiments.run_directory import RunDirectory
+from maml_tf.experiments.train import open_run, train_run
+from maml_tf.experiments.trained_networks import of_original, of_run
+from maml_tf.rl.environments.base import ENVIRONMENTS
 from maml_tf.runtime import start_tensorflow
-from maml_tf.trained_networks import of_original, of_run
 
 
 def main(argv: list[str]) -> None:
@@ -161,7 +161,7 @@ def trains_policies() -> bool:
     return FLAGS.datasource in ENVIRONMENTS
 
 
-flags.adopt_module_key_flags(maml_tf.flags)
+flags.adopt_module_key_flags(maml_tf.cli.flags)
 
 if __name__ == "__main__":
     # Before app.run, which starts devices, and not quietly.

@@ -21,7 +21,6 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
 
-from maml_tf.checkpoints import Checkpoints
 from maml_tf.core.losses import Batch, cross_entropy, predict
 from maml_tf.core.losses import cross_entropy_of_labels as by_labels
 from maml_tf.core.maml import adapt
@@ -29,6 +28,7 @@ from maml_tf.export.saved_model import export_adaptation
 from maml_tf.layers.normalization import which_adapt
 from maml_tf.models import conv_net
 from maml_tf.runtime import start_tensorflow
+from maml_tf.training.checkpoints import Checkpoints
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("run_dir", None, "take the weights of this run")

@@ -16,11 +16,11 @@ import time
 
 from absl import app, flags
 
-from maml_tf.checkpoints import Checkpoints
-from maml_tf.logs import IterationLog
-from maml_tf.rl.config import RLConfig
-from maml_tf.rl.environment import ENVIRONMENTS
+from maml_tf.experiments.rl_config import RLConfig
+from maml_tf.rl.environments.base import ENVIRONMENTS
 from maml_tf.runtime import start_tensorflow
+from maml_tf.training.checkpoints import Checkpoints
+from maml_tf.training.logs import IterationLog
 
 FLAGS = flags.FLAGS
 

@@ -14,13 +14,13 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.checkpoints import Checkpoints
-from maml_tf.configs import SinusoidConfig
 from maml_tf.core.losses import predict
 from maml_tf.errors import ExperimentError
-from maml_tf.evaluation import NUM_TASKS, Evaluator
-from maml_tf.experiment import SinusoidExperiment
-from maml_tf.run_directory import RunDirectory
+from maml_tf.experiments.configs import SinusoidConfig
+from maml_tf.experiments.experiment import SinusoidExperiment
+from maml_tf.experiments.run_directory import RunDirectory
+from maml_tf.learner.evaluation import NUM_TASKS, Evaluator
+from maml_tf.training.checkpoints import Checkpoints
 
 SHOTS = 5
 WORST = 0.01  # of the tasks

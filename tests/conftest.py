@@ -11,8 +11,8 @@ from absl.flags import FlagValues
 from rich.console import Console
 
 import run_experiment
+from maml_tf.cli.flags import FLAGS
 from maml_tf.datasets import omniglot
-from maml_tf.flags import FLAGS
 from maml_tf.runtime import start_tensorflow
 
 start_tensorflow()

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maml_tf.checkpoints import Checkpoints
 from maml_tf.errors import RunDirectoryError, TrainingDivergedError
+from maml_tf.training.checkpoints import Checkpoints
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 import maml_tf.rl
 from maml_tf.errors import ConfigError
-from maml_tf.rl.environment import (
+from maml_tf.rl.environments.base import (
     ENVIRONMENTS,
     EpisodicEnvironment,
     Step,

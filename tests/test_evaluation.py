@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from maml_tf.core.losses import query_loss
 from maml_tf.core.maml import Task
-from maml_tf.evaluation import (
+from maml_tf.learner.evaluation import (
     ACCURACY,
     CHUNK,
     MEAN_SQUARED_ERROR,

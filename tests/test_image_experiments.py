@@ -11,11 +11,11 @@ from conftest import REPOSITORY, SHARED, command, error_of, parse
 from PIL import Image
 from rich.console import Console
 
-from maml_tf import command_line
-from maml_tf.configs import ImageConfig
+from maml_tf.cli import settings as command_line
 from maml_tf.datasets.image_folder import import_image_folder
-from maml_tf.experiment import build_experiment
-from maml_tf.run_directory import RunDirectory
+from maml_tf.experiments.configs import ImageConfig
+from maml_tf.experiments.experiment import build_experiment
+from maml_tf.experiments.run_directory import RunDirectory
 from maml_tf.tasks.few_shot import Episodes
 
 # The image commands at the top of the original's main.py.

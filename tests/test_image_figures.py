@@ -2,7 +2,7 @@
 
 import pytest
 
-from maml_tf.image_figures import MOST_LETTERS, short_name
+from maml_tf.experiments.figures.images import MOST_LETTERS, short_name
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 from conftest import command, start
 
-from maml_tf.checkpoints import Checkpoints
-from maml_tf.experiment import SinusoidExperiment
-from maml_tf.run_directory import RunDirectory
+from maml_tf.experiments.experiment import SinusoidExperiment
+from maml_tf.experiments.run_directory import RunDirectory
+from maml_tf.training.checkpoints import Checkpoints
 
 MAML = (
     "sinusoid.maml.mbs_25.ubs_10.numstep1.updatelr0.01.metalr0.001.nonorm"

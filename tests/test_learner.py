@@ -5,16 +5,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maml_tf.checkpoints import Checkpoints
 from maml_tf.core.losses import mean_squared_error
 from maml_tf.core.maml import Task, task_meta_gradient
 from maml_tf.errors import TrainingDivergedError
 from maml_tf.learner.learner import Learner
-from maml_tf.logs import IterationLog
 from maml_tf.models import conv_net, dense_net
 from maml_tf.tasks.sinusoids import Sinusoids
 from maml_tf.tasks.sources import tasks_from_arrays, tasks_from_function
-from maml_tf.training import LOG_FIELDS, Phase, train
+from maml_tf.training.checkpoints import Checkpoints
+from maml_tf.training.logs import IterationLog
+from maml_tf.training.loop import LOG_FIELDS, Phase, train
 
 ALPHA = 0.1
 

@@ -4,8 +4,8 @@ import mujoco
 import numpy as np
 import pytest
 
-from maml_tf.rl import locomotion, mujoco_models
-from maml_tf.rl.locomotion import make
+from maml_tf.rl.environments import locomotion, mujoco_models
+from maml_tf.rl.environments.locomotion import make
 
 NAMES = ("cheetah_vel", "cheetah_dir", "ant_vel", "ant_dir")
 MODELS = {"cheetah": mujoco_models.half_cheetah, "ant": mujoco_models.ant}

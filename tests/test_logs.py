@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.util import event_pb2
 
-from maml_tf.logs import IterationLog, RunningMeans
+from maml_tf.training.logs import IterationLog, RunningMeans
 
 FIELDS = ("loss", "accuracy")
 

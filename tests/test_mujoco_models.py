@@ -4,8 +4,12 @@ import mujoco
 import numpy as np
 import pytest
 
-from maml_tf.rl import mujoco_models
-from maml_tf.rl.mujoco_models import ant, contact_forces, half_cheetah
+from maml_tf.rl.environments import mujoco_models
+from maml_tf.rl.environments.mujoco_models import (
+    ant,
+    contact_forces,
+    half_cheetah,
+)
 
 
 @pytest.fixture(scope="module")

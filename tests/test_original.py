@@ -12,8 +12,8 @@ from conftest import SHARED
 
 from maml_tf.core.losses import predict
 from maml_tf.errors import ConfigError, RunDirectoryError
+from maml_tf.experiments.original_checkpoint import read_original_checkpoint
 from maml_tf.models import conv_net, dense_net
-from maml_tf.original import read_original_checkpoint
 
 RELEASED = SHARED / "data" / "original_checkpoint" / "model59000"
 needs_released = pytest.mark.skipif(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from maml_tf.rl.point import Point
+from maml_tf.rl.environments.point import Point
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import tensorflow as tf
 
 from maml_tf.core.maml import inner_update
 from maml_tf.errors import ConfigError
-from maml_tf.rl.config import RLConfig
+from maml_tf.experiments.rl_config import RLConfig
 from maml_tf.rl.experiment import PolicyExperiment
-from maml_tf.rl.objectives import Experience, reinforce
+from maml_tf.rl.losses import Experience, reinforce
 from maml_tf.rl.policy import GaussianPolicy, policy_net
 
 

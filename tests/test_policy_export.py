@@ -8,12 +8,12 @@ import tensorflow as tf
 from conftest import command
 
 from maml_tf.core.maml import inner_update
+from maml_tf.experiments.rl_config import RLConfig
 from maml_tf.rl.advantages import experience
-from maml_tf.rl.config import RLConfig
 from maml_tf.rl.experiment import PolicyExperiment
 from maml_tf.rl.export import export_policy
 from maml_tf.rl.linearization import stack
-from maml_tf.rl.objectives import Experience, reinforce
+from maml_tf.rl.losses import Experience, reinforce
 
 STEP_SIZE = 0.3
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maml_tf.rl.mujoco_models import ant, half_cheetah
+from maml_tf.rl.environments.mujoco_models import ant, half_cheetah
 from maml_tf.rl.rendering import save_animation, save_strip
 
 

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from maml_tf.report import _print
+from maml_tf.experiments.report import _print
 
 HEADER = ["network", "K", "norm by", "step"]
 HEADER += [f"{u} updates" for u in (0, 1, 3, 5, 10)]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maml_tf.rl.environment import EpisodicEnvironment, Step
+from maml_tf.rl.environments.base import EpisodicEnvironment, Step
 from maml_tf.rl.policy import GaussianPolicy, policy_net
 from maml_tf.rl.rollouts import sample_rollouts
 

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from maml_tf.configs import SinusoidConfig
 from maml_tf.errors import RunDirectoryError
-from maml_tf.run_directory import RunDirectory
+from maml_tf.experiments.configs import SinusoidConfig
+from maml_tf.experiments.run_directory import RunDirectory
 
 CONFIG = SinusoidConfig(metatrain_iterations=10)
 SETTINGS = dataclasses.asdict(CONFIG)

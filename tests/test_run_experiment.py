@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY, command, error_of, parse, start
 
-from maml_tf import command_line, flags
+from maml_tf.cli import flags
+from maml_tf.cli import settings as command_line
 
 MAML = (
     "sinusoid.maml.mbs_25.ubs_10.numstep1.updatelr0.01.metalr0.001.nonorm"

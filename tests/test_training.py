@@ -6,15 +6,15 @@ import keras
 import numpy as np
 import pytest
 
-from maml_tf import training
-from maml_tf.checkpoints import Checkpoints
 from maml_tf.core.losses import mean_squared_error
 from maml_tf.core.maml import joint_gradient, task_meta_gradient
 from maml_tf.errors import TrainingDivergedError
-from maml_tf.logs import IterationLog
 from maml_tf.models import dense_net
 from maml_tf.tasks.sinusoids import Sinusoids
-from maml_tf.training import LOG_FIELDS, Phase, train
+from maml_tf.training import loop as training
+from maml_tf.training.checkpoints import Checkpoints
+from maml_tf.training.logs import IterationLog
+from maml_tf.training.loop import LOG_FIELDS, Phase, train
 
 BATCH = 3
 

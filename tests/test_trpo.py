@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from maml_tf.rl.linearization import Linearization, adapted_surrogate_and_kl
-from maml_tf.rl.objectives import Experience, surrogate_and_kl
+from maml_tf.rl.losses import Experience, surrogate_and_kl
 from maml_tf.rl.policy import GaussianPolicy
 from maml_tf.rl.trpo import conjugate_gradient, flat, trpo_step, unflat
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maml_tf.checkpoints import Checkpoints
-from maml_tf.logs import IterationLog
-from maml_tf.validation import FIELD, Validation
+from maml_tf.training.checkpoints import Checkpoints
+from maml_tf.training.logs import IterationLog
+from maml_tf.training.validation import FIELD, Validation
 
 
 class Run:

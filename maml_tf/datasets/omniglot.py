@@ -23,7 +23,7 @@ from maml_tf.datasets.download import Download, download
 from maml_tf.datasets.packed_images import PackedImages
 from maml_tf.datasets.packing import packing, verify
 from maml_tf.errors import DataError
-from maml_tf.progress import TrainingProgress
+from maml_tf.training.progress import TrainingProgress
 
 FLAGS = flags.FLAGS
 

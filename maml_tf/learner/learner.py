@@ -14,10 +14,10 @@ from maml_tf.core.losses import Batch, supervised
 from maml_tf.core.maml import StepSize
 from maml_tf.core.task_loops import loops_for
 from maml_tf.errors import ConfigError, check_whole_number
-from maml_tf.evaluation import NUM_TASKS, Evaluator
 from maml_tf.layers.normalization import which_adapt
 from maml_tf.learner import files, meta_sgd, serving
 from maml_tf.learner.adapted_model import AdaptedModel, check_statistics
+from maml_tf.learner.evaluation import NUM_TASKS, Evaluator
 from maml_tf.learner.metrics import as_metric, names_of, on_query_set
 from maml_tf.learner.model_checks import (
     check_adapts,
@@ -29,7 +29,7 @@ from maml_tf.learner.outer_loop import OuterLoop
 from maml_tf.learner.scores import History, Scores
 from maml_tf.learner.task_checks import CheckedTasks, TaskChecks
 from maml_tf.tasks.stream import TaskStream
-from maml_tf.validation import NUM_TASKS as VALIDATION_TASKS
+from maml_tf.training.validation import NUM_TASKS as VALIDATION_TASKS
 
 
 class Learner:

@@ -12,10 +12,10 @@ from maml_tf.core.meta_step import MetaStep
 from maml_tf.errors import ConfigError, TrainingDivergedError, first_lines
 from maml_tf.learner.scores import History
 from maml_tf.learner.task_checks import CheckedTasks
-from maml_tf.logs import RunningMeans
-from maml_tf.progress import TrainingProgress
-from maml_tf.training import LOG_EVERY, meta_steps
-from maml_tf.validation import VALIDATE_EVERY
+from maml_tf.training.logs import RunningMeans
+from maml_tf.training.loop import LOG_EVERY, meta_steps
+from maml_tf.training.progress import TrainingProgress
+from maml_tf.training.validation import VALIDATE_EVERY
 
 _HINT = (
     "The weights are of no use now: make the model and its learner anew. Lower "

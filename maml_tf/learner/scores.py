@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from maml_tf.evaluation import Summary, summarize
+from maml_tf.learner.evaluation import Summary, summarize
 
 
 @dataclasses.dataclass

@@ -7,7 +7,7 @@ Using Generalized Advantage Estimation", ICLR 2016.
 
 import numpy as np
 
-from maml_tf.rl.objectives import Experience
+from maml_tf.rl.losses import Experience
 from maml_tf.rl.rollouts import Rollouts
 
 GAMMA = 0.99

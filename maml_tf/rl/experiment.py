@@ -9,13 +9,13 @@ import numpy as np
 import tensorflow as tf
 
 from maml_tf.core.maml import Params, inner_update
-from maml_tf.evaluation import Metric
-from maml_tf.experiment import Experiment
+from maml_tf.experiments.experiment import Experiment
+from maml_tf.experiments.rl_config import RLConfig
+from maml_tf.learner.evaluation import Metric
 from maml_tf.rl.advantages import experience
-from maml_tf.rl.config import RLConfig
-from maml_tf.rl.environment import WithGoal, make_environment
+from maml_tf.rl.environments.base import WithGoal, make_environment
 from maml_tf.rl.linearization import stack
-from maml_tf.rl.objectives import Experience, reinforce
+from maml_tf.rl.losses import Experience, reinforce
 from maml_tf.rl.policy import GaussianPolicy, policy_net
 from maml_tf.rl.rollouts import Rollouts, sample_rollouts
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from maml_tf.core.maml import Params, adapt
-from maml_tf.rl.objectives import (
+from maml_tf.rl.losses import (
     Experience,
     Reference,
     reinforce,

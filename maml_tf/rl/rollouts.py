@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from maml_tf.core.maml import Params
-from maml_tf.rl.environment import Environment
+from maml_tf.rl.environments.base import Environment
 from maml_tf.rl.policy import GaussianPolicy
 
 

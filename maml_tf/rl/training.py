@@ -6,14 +6,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.checkpoints import Checkpoints
 from maml_tf.errors import TrainingDivergedError
-from maml_tf.logs import IterationLog
 from maml_tf.rl.experiment import PolicyExperiment
 from maml_tf.rl.linearization import Linearization
-from maml_tf.rl.objectives import Experience
+from maml_tf.rl.losses import Experience
 from maml_tf.rl.rollouts import Rollouts
 from maml_tf.rl.trpo import trpo_step
+from maml_tf.training.checkpoints import Checkpoints
+from maml_tf.training.logs import IterationLog
 
 # Returns before the first and after the last inner update; what the outer
 # step did; the mean standard deviation of the policy; episodes whose

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from maml_tf.core.maml import Params
 from maml_tf.rl.linearization import Linearization, adapted_surrogate_and_kl
-from maml_tf.rl.objectives import Experience
+from maml_tf.rl.losses import Experience
 from maml_tf.rl.policy import GaussianPolicy
 
 CG_ITERATIONS = 10

@@ -17,7 +17,7 @@ from maml_tf.core.losses import Batch
 from maml_tf.datasets import image_files
 from maml_tf.datasets.packed_images import ImageClasses
 from maml_tf.errors import ConfigError, DataError
-from maml_tf.tasks import sampled as sampled_tasks
+from maml_tf.tasks import sampled
 from maml_tf.tasks.batches import check_finite
 from maml_tf.tasks.functions import DatasetTasks, FunctionTasks
 from maml_tf.tasks.sampled import (
@@ -68,7 +68,7 @@ def tasks_from_folder(
     """
     if channels not in (1, 3):
         raise ConfigError(f"channels must be 1 or 3. Received: {channels}")
-    sampled_tasks.check_split(split)
+    sampled.check_split(split)
     classes = _classes_in(pathlib.Path(path), split)
     images = read_folder(classes, size, channels)
     counts = np.array([len(files) for files in classes.values()])
@@ -239,8 +239,8 @@ def tasks_from_function(
             f"{type(function).__name__}"
         )
     if split is None:
-        raise ConfigError(f"split must be one of {sampled_tasks.SPLITS}.")
-    sampled_tasks.check_split(split)
+        raise ConfigError(f"split must be one of {sampled.SPLITS}.")
+    sampled.check_split(split)
     return FunctionTasks(function, split)
 
 

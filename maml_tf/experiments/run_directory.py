@@ -21,11 +21,15 @@ import platform
 from collections.abc import Iterator
 from typing import Any
 
-from maml_tf.configs import ImageConfig, SinusoidConfig, TrainingConfig
 from maml_tf.errors import ConfigError, RunDirectoryError
+from maml_tf.experiments.configs import (
+    ImageConfig,
+    SinusoidConfig,
+    TrainingConfig,
+)
+from maml_tf.experiments.rl_config import RLConfig
 from maml_tf.files import SCRATCH_SUFFIX, write_atomically
-from maml_tf.rl.config import RLConfig
-from maml_tf.rl.environment import ENVIRONMENTS
+from maml_tf.rl.environments.base import ENVIRONMENTS
 
 FORMAT = 1
 _INSTEAD = "Choose another run, or for training another --logdir."

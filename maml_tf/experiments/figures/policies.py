@@ -6,18 +6,18 @@ import pathlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from maml_tf.figures import (
+from maml_tf.experiments.figures.drawing import (
     color,
     network_label,
     plot_metric_by_updates,
     write_figure,
 )
-from maml_tf.logs import read_rows
-from maml_tf.paper import published
-from maml_tf.results import Results
-from maml_tf.rl.environment import Environment, Step
+from maml_tf.experiments.paper import published
+from maml_tf.experiments.results import Results
+from maml_tf.rl.environments.base import Environment, Step
 from maml_tf.rl.evaluation import rollouts_by_updates
 from maml_tf.rl.rendering import save_animation, save_strip
+from maml_tf.training.logs import read_rows
 
 GOALS_SHOWN = 3
 PATHS_SHOWN = 6  # rollouts of a goal

@@ -8,19 +8,19 @@ import pathlib
 import re
 from typing import Any
 
-from maml_tf.configs import (
+from maml_tf.cli.flags import FLAGS
+from maml_tf.core.losses import STATISTICS
+from maml_tf.errors import ConfigError
+from maml_tf.experiments.configs import (
     ITERATIONS,
     ImageConfig,
     SinusoidConfig,
     TrainingConfig,
 )
-from maml_tf.core.losses import STATISTICS
-from maml_tf.errors import ConfigError
-from maml_tf.flags import FLAGS
-from maml_tf.original import read_original_checkpoint
-from maml_tf.rl.config import RLConfig, joint_iterations
-from maml_tf.run_directory import RunDirectory, config_class
-from maml_tf.run_evaluation import EvaluationSettings
+from maml_tf.experiments.evaluate import EvaluationSettings
+from maml_tf.experiments.original_checkpoint import read_original_checkpoint
+from maml_tf.experiments.rl_config import RLConfig, joint_iterations
+from maml_tf.experiments.run_directory import RunDirectory, config_class
 
 # Flags of settings -> fields of the configuration, in the paper's words
 FIELDS = {

@@ -7,7 +7,7 @@ only it explains the returns that the paper reports.
 
 import numpy as np
 
-from maml_tf.rl.environment import EpisodicEnvironment, Step
+from maml_tf.rl.environments.base import EpisodicEnvironment, Step
 
 MAX_MOVE = 0.1
 ARRIVAL = 0.01

@@ -10,18 +10,21 @@ from typing import Protocol
 import tensorflow as tf
 from rich.console import Console
 
-from maml_tf import validation
-from maml_tf.checkpoints import Checkpoints
-from maml_tf.configs import ImageConfig, TrainingConfig
 from maml_tf.core.task_loops import loops_for
 from maml_tf.errors import RunDirectoryError
-from maml_tf.evaluation import Evaluator
-from maml_tf.experiment import SupervisedExperiment, build_experiment
-from maml_tf.logs import IterationLog
-from maml_tf.progress import TrainingProgress
-from maml_tf.run_directory import RunDirectory
-from maml_tf.training import LOG_FIELDS, train
-from maml_tf.validation import Validation
+from maml_tf.experiments.configs import ImageConfig, TrainingConfig
+from maml_tf.experiments.experiment import (
+    SupervisedExperiment,
+    build_experiment,
+)
+from maml_tf.experiments.run_directory import RunDirectory
+from maml_tf.learner.evaluation import Evaluator
+from maml_tf.training import validation
+from maml_tf.training.checkpoints import Checkpoints
+from maml_tf.training.logs import IterationLog
+from maml_tf.training.loop import LOG_FIELDS, train
+from maml_tf.training.progress import TrainingProgress
+from maml_tf.training.validation import Validation
 
 
 def open_run(

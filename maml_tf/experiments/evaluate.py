@@ -5,19 +5,23 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from maml_tf.configs import ImageConfig, TrainingConfig
 from maml_tf.core.task_loops import loops_for
 from maml_tf.errors import RunDirectoryError
-from maml_tf.evaluation import NUM_TASKS, Evaluator, search_step_size
-from maml_tf.experiment import (
+from maml_tf.experiments.configs import ImageConfig, TrainingConfig
+from maml_tf.experiments.experiment import (
     Experiment,
     SupervisedExperiment,
     build_experiment,
 )
-from maml_tf.original import OriginalNetwork
-from maml_tf.results import Evaluation, Results, write_results
-from maml_tf.run_directory import RunDirectory
-from maml_tf.trained_networks import TrainedNetwork, of_original, of_run
+from maml_tf.experiments.original_checkpoint import OriginalNetwork
+from maml_tf.experiments.results import Evaluation, Results, write_results
+from maml_tf.experiments.run_directory import RunDirectory
+from maml_tf.experiments.trained_networks import (
+    TrainedNetwork,
+    of_original,
+    of_run,
+)
+from maml_tf.learner.evaluation import NUM_TASKS, Evaluator, search_step_size
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from maml_tf.configs import ImageConfig, SinusoidConfig, TrainingConfig
 from maml_tf.core.losses import (
     MetricFn,
     accuracy,
@@ -21,14 +20,19 @@ from maml_tf.datasets.class_splits import SPLITS
 from maml_tf.datasets.packed_images import PackedImages
 from maml_tf.datasets.registry import open_images
 from maml_tf.errors import DataError
-from maml_tf.evaluation import ACCURACY, MEAN_SQUARED_ERROR, Metric
+from maml_tf.experiments.configs import (
+    ImageConfig,
+    SinusoidConfig,
+    TrainingConfig,
+)
+from maml_tf.experiments.rl_config import RLConfig
 from maml_tf.layers.normalization import which_adapt
+from maml_tf.learner.evaluation import ACCURACY, MEAN_SQUARED_ERROR, Metric
 from maml_tf.models import conv_net, dense_image_net, dense_net
-from maml_tf.rl.config import RLConfig
 from maml_tf.tasks.few_shot import Episodes
 from maml_tf.tasks.sinusoids import Sinusoids
 from maml_tf.tasks.stream import TaskStream
-from maml_tf.training import Phase
+from maml_tf.training.loop import Phase
 
 HIDDEN_DIMS = (40, 40)
 SMALLEST_POOLED = 16  # pixels that four max-pools leave something of

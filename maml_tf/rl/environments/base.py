@@ -250,11 +250,11 @@ def make_environment(name: str) -> Environment:
             f"Received: {name!r}."
         )
     if name == "point":
-        from maml_tf.rl.point import Point
+        from maml_tf.rl.environments.point import Point
 
         return Point()
     try:
-        from maml_tf.rl import locomotion
+        from maml_tf.rl.environments import locomotion
     except ModuleNotFoundError as error:
         if error.name != "mujoco":
             raise

@@ -15,8 +15,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.configs import ImageConfig
 from maml_tf.errors import RunDirectoryError
+from maml_tf.experiments.configs import ImageConfig
 
 # In the order of `conv_net(...).trainable_variables`, by the names of both.
 # Biases of convolutions were not given a name; offsets are named by block.

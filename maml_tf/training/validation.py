@@ -3,8 +3,8 @@
 import math
 from collections.abc import Callable
 
-from maml_tf.checkpoints import Checkpoints
-from maml_tf.logs import IterationLog
+from maml_tf.training.checkpoints import Checkpoints
+from maml_tf.training.logs import IterationLog
 
 FIELD = "validation"
 VALIDATE_EVERY = 500  # iterations, as in the original

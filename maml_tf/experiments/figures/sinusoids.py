@@ -7,8 +7,12 @@ from matplotlib.figure import Figure
 
 from maml_tf.core.losses import predict
 from maml_tf.core.maml import adapt
-from maml_tf.figures import color, network_label, write_figure
-from maml_tf.results import Results
+from maml_tf.experiments.figures.drawing import (
+    color,
+    network_label,
+    write_figure,
+)
+from maml_tf.experiments.results import Results
 from maml_tf.tasks.sinusoids import INPUTS
 
 UPDATES_SHOWN = {0: ":", 1: "--", 10: "-"}

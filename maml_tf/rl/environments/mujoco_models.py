@@ -12,7 +12,7 @@ from typing import NamedTuple
 import mujoco
 import numpy as np
 
-from maml_tf.rl.environment import missing_package
+from maml_tf.rl.environments.base import missing_package
 
 # rllab's half_cheetah.xml, and Gymnasium's.
 CHEETAH_MASS = 14.0  # kg

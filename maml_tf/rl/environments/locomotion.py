@@ -12,8 +12,8 @@ import mujoco
 import numpy as np
 from mujoco.rollout import Rollout
 
-from maml_tf.rl import mujoco_models
-from maml_tf.rl.environment import EpisodicEnvironment, Step
+from maml_tf.rl.environments import mujoco_models
+from maml_tf.rl.environments.base import EpisodicEnvironment, Step
 
 POSITION_NOISE = 0.01
 VELOCITY_NOISE = 0.1

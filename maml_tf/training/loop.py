@@ -7,13 +7,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.checkpoints import Checkpoints
 from maml_tf.core.maml import MetaGradientFn, Task
 from maml_tf.core.meta_step import MetaStep
 from maml_tf.errors import TrainingDivergedError
-from maml_tf.logs import IterationLog, RunningMeans
 from maml_tf.tasks.stream import TaskStream
-from maml_tf.validation import VALIDATE_EVERY, Validation
+from maml_tf.training.checkpoints import Checkpoints
+from maml_tf.training.logs import IterationLog, RunningMeans
+from maml_tf.training.validation import VALIDATE_EVERY, Validation
 
 LOG_FIELDS = ("pre_update", "post_update")  # losses
 LOG_EVERY = 100  # iterations; the original's summary interval

@@ -8,16 +8,16 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 
 from maml_tf.core.losses import Batch, predict
 from maml_tf.core.maml import adapt
-from maml_tf.figures import (
+from maml_tf.experiments.figures.drawing import (
     color,
     logarithmic,
     network_label,
     write_figure,
 )
-from maml_tf.logs import read_rows
-from maml_tf.paper import published
-from maml_tf.results import Results
-from maml_tf.validation import FIELD
+from maml_tf.experiments.paper import published
+from maml_tf.experiments.results import Results
+from maml_tf.training.logs import read_rows
+from maml_tf.training.validation import FIELD
 
 MOST_CLASSES = 10  # in a contact sheet
 MOST_LETTERS = 17  # of a line above a column of it

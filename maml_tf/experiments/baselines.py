@@ -3,11 +3,11 @@
 import dataclasses
 import pathlib
 
-from maml_tf.configs import SinusoidConfig, TrainingConfig
-from maml_tf.experiment import build_experiment
-from maml_tf.results import Results
-from maml_tf.rl.config import RLConfig, joint_iterations
-from maml_tf.run_evaluation import EvaluationSettings, evaluate_network
+from maml_tf.experiments.configs import SinusoidConfig, TrainingConfig
+from maml_tf.experiments.evaluate import EvaluationSettings, evaluate_network
+from maml_tf.experiments.experiment import build_experiment
+from maml_tf.experiments.results import Results
+from maml_tf.experiments.rl_config import RLConfig, joint_iterations
 
 
 def baseline_configs(config: TrainingConfig) -> list[TrainingConfig]:

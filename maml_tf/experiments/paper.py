@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from maml_tf.configs import ImageConfig, TrainingConfig
-from maml_tf.rl.config import RLConfig
+from maml_tf.experiments.configs import ImageConfig, TrainingConfig
+from maml_tf.experiments.rl_config import RLConfig
 
 
 class Published(NamedTuple):

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from maml_tf.evaluation import Metric, Summary, summarize
-from maml_tf.experiment import Experiment
+from maml_tf.experiments.experiment import Experiment
+from maml_tf.experiments.run_directory import versions
 from maml_tf.files import write_atomically
-from maml_tf.run_directory import versions
+from maml_tf.learner.evaluation import Metric, Summary, summarize
 
 # By the statistics of an evaluation, the set that they are of.
 NORM_BY = {"transductive": "query", "support": "support"}

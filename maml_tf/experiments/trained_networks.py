@@ -3,13 +3,17 @@
 import dataclasses
 import pathlib
 
-from maml_tf.checkpoints import Checkpoints
-from maml_tf.configs import ImageConfig, TrainingConfig
 from maml_tf.datasets.registry import open_images
 from maml_tf.errors import RunDirectoryError
-from maml_tf.experiment import Experiment, ImageExperiment, build_experiment
-from maml_tf.original import OriginalNetwork
-from maml_tf.run_directory import RunDirectory
+from maml_tf.experiments.configs import ImageConfig, TrainingConfig
+from maml_tf.experiments.experiment import (
+    Experiment,
+    ImageExperiment,
+    build_experiment,
+)
+from maml_tf.experiments.original_checkpoint import OriginalNetwork
+from maml_tf.experiments.run_directory import RunDirectory
+from maml_tf.training.checkpoints import Checkpoints
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,15 +10,18 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from maml_tf.evaluation import ACCURACY, MEAN_SQUARED_ERROR, Summary
-from maml_tf.experiment import ImageExperiment
-from maml_tf.figures import network_label, plot_metric_by_updates
+from maml_tf.experiments.experiment import ImageExperiment
+from maml_tf.experiments.figures.drawing import (
+    network_label,
+    plot_metric_by_updates,
+)
+from maml_tf.experiments.figures.images import plot_episode, plot_training
+from maml_tf.experiments.figures.sinusoids import plot_fits
+from maml_tf.experiments.paper import published
+from maml_tf.experiments.results import NORM_BY, Evaluation, Results, as_json
+from maml_tf.experiments.rl_config import RLConfig
 from maml_tf.files import write_atomically
-from maml_tf.image_figures import plot_episode, plot_training
-from maml_tf.paper import published
-from maml_tf.results import NORM_BY, Evaluation, Results, as_json
-from maml_tf.rl.config import RLConfig
-from maml_tf.sinusoid_figures import plot_fits
+from maml_tf.learner.evaluation import ACCURACY, MEAN_SQUARED_ERROR, Summary
 
 UPDATES_IN_TABLE = {"sinusoid": (0, 1, 5, 10), "images": (0, 1, 3, 5, 10)}
 PAPER_ROW = "  paper"
@@ -50,7 +53,7 @@ def report(
     write_atomically(directory / f"{name}.md", _markdown(header, rows, notes))
     if _policies(networks):
         # It imports TensorFlow Probability, which takes seconds.
-        from maml_tf.rl.figures import plot_policies
+        from maml_tf.experiments.figures.policies import plot_policies
 
         plot_policies(directory, name, networks)
         return

@@ -4,10 +4,10 @@ import pathlib
 
 from maml_tf.core.losses import cross_entropy_of_labels
 from maml_tf.errors import ExportError
-from maml_tf.evaluation import ACCURACY
+from maml_tf.experiments.rl_config import RLConfig
+from maml_tf.experiments.trained_networks import TrainedNetwork
 from maml_tf.export.saved_model import export_adaptation
-from maml_tf.rl.config import RLConfig
-from maml_tf.trained_networks import TrainedNetwork
+from maml_tf.learner.evaluation import ACCURACY
 
 
 def export_network(

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from maml_tf.evaluation import ACCURACY, MEAN_SQUARED_ERROR
+from maml_tf.experiments.paper import published
+from maml_tf.experiments.results import NORM_BY, Evaluation, Results
 from maml_tf.files import write_atomically
-from maml_tf.paper import published
-from maml_tf.results import NORM_BY, Evaluation, Results
+from maml_tf.learner.evaluation import ACCURACY, MEAN_SQUARED_ERROR
 
 STYLE = {
     "figure.dpi": 150,

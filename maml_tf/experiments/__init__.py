@@ -1,0 +1,1 @@
+"""The paper's experiments: settings, runs, results, tables, figures."""

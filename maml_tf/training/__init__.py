@@ -1,0 +1,1 @@
+"""The training loop: callbacks, checkpoints, logs and progress."""
