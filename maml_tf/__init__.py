@@ -35,8 +35,13 @@ with quiet_startup():
     )
     from maml_tf.learner.adapted_model import AdaptedModel
     from maml_tf.learner.learner import Learner
-    from maml_tf.learner.meta_sgd import meta_sgd_gradient
-    from maml_tf.learner.scores import History, Scores
+    from maml_tf.learner.scores import Scores
+    from maml_tf.methods.joint import JointTraining
+    from maml_tf.methods.maml import MAML
+    from maml_tf.methods.meta_sgd import MetaSGD, meta_sgd_gradient
+    from maml_tf.methods.method import Method
+    from maml_tf.methods.prototypical import PrototypicalNetworks
+    from maml_tf.methods.reptile import Reptile
     from maml_tf.models import conv_net, dense_net
     from maml_tf.runtime import start_tensorflow
     from maml_tf.tasks.sources import (
@@ -46,6 +51,7 @@ with quiet_startup():
         tasks_from_function,
         tasks_from_series,
     )
+    from maml_tf.training.history import History
 
 __version__ = "0.1.0"
 
@@ -59,7 +65,13 @@ __all__ = [
     "History",
     "LayerNormalization",
     "Learner",
+    "JointTraining",
+    "MAML",
     "MetaGradient",
+    "MetaSGD",
+    "Method",
+    "PrototypicalNetworks",
+    "Reptile",
     "MetaGradientCheck",
     "MetaStep",
     "Scores",

@@ -1,11 +1,21 @@
 """Errors that a user can mend; the command line prints them as one line."""
 
+import numbers
 import re
 from typing import Any
 
 
 class ExperimentError(Exception):
-    """Base: what was wrong, what was expected, what to do."""
+    """Base: what was wrong, what was expected, what to do.
+
+    Attributes:
+        fields: the settings that the message names, so that the command line
+            can name its flags instead.
+    """
+
+    def __init__(self, message: str, *fields: str):
+        super().__init__(message)
+        self.fields = fields
 
 
 class ConfigError(ExperimentError):
@@ -29,15 +39,17 @@ class ExportError(ExperimentError):
 
 
 def check_whole_number(name: str, value: Any, least: int) -> None:
-    """Sees that an argument is a whole number, and large enough.
+    """Checks that an argument is a whole number, and large enough.
 
     Raises:
         ConfigError: if it is not.
     """
-    if not (isinstance(value, int) and value >= least):
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not (whole and value >= least):
         raise ConfigError(
             f"{name} must be a whole number, at least {least}. Received: "
-            f"{name}={value!r}"
+            f"{name}={value!r}",
+            name,
         )
 
 

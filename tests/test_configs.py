@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from maml_tf.errors import ConfigError
-from maml_tf.experiments.configs import ITERATIONS, SinusoidConfig
+from maml_tf.training.config import ITERATIONS, SinusoidConfig
 
 
 def test_defaults_are_the_papers():

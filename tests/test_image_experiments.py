@@ -13,10 +13,10 @@ from rich.console import Console
 
 from maml_tf.cli import settings as command_line
 from maml_tf.datasets.image_folder import import_image_folder
-from maml_tf.experiments.configs import ImageConfig
 from maml_tf.experiments.experiment import build_experiment
 from maml_tf.experiments.run_directory import RunDirectory
 from maml_tf.tasks.few_shot import Episodes
+from maml_tf.training.config import ImageConfig
 
 # The image commands at the top of the original's main.py.
 _LOG = "--logdir=logs/"

@@ -13,11 +13,11 @@ from rich.console import Console
 from maml_tf.core.losses import predict
 from maml_tf.core.maml import adapt
 from maml_tf.datasets.image_folder import import_image_folder
-from maml_tf.experiments.configs import ImageConfig, SinusoidConfig
 from maml_tf.experiments.experiment import build_experiment
 from maml_tf.experiments.run_directory import RunDirectory
 from maml_tf.experiments.trained_networks import of_run
 from maml_tf.training.checkpoints import Checkpoints
+from maml_tf.training.config import ImageConfig, SinusoidConfig
 
 CONFIGS = {
     "sinusoid": SinusoidConfig(metatrain_iterations=2, meta_batch_size=2),

@@ -18,6 +18,12 @@ flags.DEFINE_integer(
     "num_classes", None, "N-way: classes of a task (images only) [5]"
 )
 flags.DEFINE_string(
+    "method",
+    None,
+    "the method of meta-training: maml, meta_sgd, reptile or protonet "
+    "(prototypical networks) [maml]",
+)
+flags.DEFINE_string(
     "baseline",
     None,
     "oracle: give the network amplitude and phase of its sinusoid, or the "

@@ -1,8 +1,9 @@
-"""The settings that the flags of run_experiment.py ask for.
+"""The settings that the flags of the experiments ask for.
 
 Flags have the names of the original code's main.py; the settings, the paper's.
 """
 
+import dataclasses
 import math
 import pathlib
 import re
@@ -10,17 +11,18 @@ from typing import Any
 
 from maml_tf.cli.flags import FLAGS
 from maml_tf.core.losses import STATISTICS
-from maml_tf.errors import ConfigError
-from maml_tf.experiments.configs import (
-    ITERATIONS,
-    ImageConfig,
-    SinusoidConfig,
-    TrainingConfig,
+from maml_tf.errors import ConfigError, ExperimentError
+from maml_tf.experiments.images import ImageConfig
+from maml_tf.experiments.original_checkpoint import (
+    OriginalNetwork,
+    read_original_checkpoint,
 )
-from maml_tf.experiments.evaluate import EvaluationSettings
-from maml_tf.experiments.original_checkpoint import read_original_checkpoint
-from maml_tf.experiments.rl_config import RLConfig, joint_iterations
-from maml_tf.experiments.run_directory import RunDirectory, config_class
+from maml_tf.experiments.registry import DATASOURCES, find_source
+from maml_tf.experiments.run_directory import RunDirectory
+from maml_tf.experiments.settings import EvaluationSettings
+from maml_tf.experiments.source import DataSource
+from maml_tf.methods.registry import METHODS, setting_names
+from maml_tf.training.config import TrainingConfig
 
 # Flags of settings -> fields of the configuration, in the paper's words
 FIELDS = {
@@ -34,38 +36,30 @@ FIELDS = {
     "norm": "norm",
     "stop_grad": "first_order",
     "seed": "seed",
-}
-IMAGE_FIELDS = {
+    "method": "method",
+    "baseline": "baseline",
+    # of images
     "num_classes": "num_ways",
     "train_queries": "num_queries",
     "num_filters": "num_filters",
     "conv": "conv",
     "max_pool": "max_pool",
+    # of policies
+    "horizon": "horizon",
+    "outer_step": "outer_step",
+    "max_kl": "max_kl",
+    "curvature": "curvature",
+    "curvature_stride": "curvature_stride",
 }
-RL_FIELDS = {
-    name: name
-    for name in (
-        "horizon",
-        "outer_step",
-        "max_kl",
-        "curvature",
-        "curvature_stride",
-    )
+# Flags of evaluation -> fields of `EvaluationSettings`
+EVALUATION_FIELDS = {
+    "test_set": "split",
+    "test_best": "best",
+    "test_queries": "num_queries",
+    "batch_norm_statistics": "statistics",
 }
-ALL_FIELDS = FIELDS | IMAGE_FIELDS | RL_FIELDS | {"baseline": "baseline"}
-
-# Flags that some kinds of experiment alone have: which, and those in words
-SPECIAL_FLAGS = (
-    (
-        (*IMAGE_FIELDS, "test_queries", "batch_norm_statistics"),
-        (ImageConfig,),
-        "images",
-    ),
-    (tuple(RL_FIELDS), (RLConfig,), "policies"),
-    (("norm", "test_set"), (SinusoidConfig, ImageConfig), "networks"),
-    (("test_best",), (ImageConfig, RLConfig), "images and policies"),
-    (("baseline",), (SinusoidConfig, RLConfig), "sinusoids and policies"),
-)
+# What messages call otherwise
+OTHER_FLAGS = {"logdir", "resume", "train", "datasource"}
 
 
 def config_from_flags() -> TrainingConfig:
@@ -76,13 +70,13 @@ def config_from_flags() -> TrainingConfig:
         RunDirectoryError: if there is no such network.
     """
     if FLAGS.run_dir is None:
-        _check_kind(config_class(FLAGS.datasource), FLAGS.datasource)
+        _check_source(find_source(FLAGS.datasource))
     _check_run_flags()
     if FLAGS.run_dir is None:
         config = _config_of_given()
     else:
         config = RunDirectory.open(pathlib.Path(FLAGS.run_dir)).config
-        _check_kind(type(config), config.datasource)
+        _check_source(find_source(config.datasource))
     if FLAGS["batch_norm_statistics"].present and config.norm != "batch_norm":
         raise ConfigError(
             "--batch_norm_statistics is for networks with batch "
@@ -91,10 +85,15 @@ def config_from_flags() -> TrainingConfig:
     return config
 
 
+def original_network() -> OriginalNetwork | None:
+    """The network of the original code that the flags name, if they do."""
+    if FLAGS.original_checkpoint is None:
+        return None
+    return read_original_checkpoint(FLAGS.original_checkpoint)
+
+
 def _config_of_given() -> TrainingConfig:
-    given = {
-        name: FLAGS[name].value for name in ALL_FIELDS if FLAGS[name].present
-    }
+    given = {name: FLAGS[name].value for name in FIELDS if FLAGS[name].present}
     if given.get("norm") == "None":
         given["norm"] = None
     if not FLAGS.train:
@@ -102,48 +101,46 @@ def _config_of_given() -> TrainingConfig:
             given["update_batch_size"] = FLAGS.train_update_batch_size
         if FLAGS.train_update_lr != -1:
             given["update_lr"] = FLAGS.train_update_lr
-    settings = {ALL_FIELDS[name]: value for name, value in given.items()}
-    try:
-        return _build(config_class(FLAGS.datasource), settings)
-    except ConfigError as e:
-        raise ConfigError(_in_flags(str(e))) from e
+    settings = {FIELDS[name]: value for name, value in given.items()}
+    _check_method(settings)
+    original = original_network()
+    if original is not None:
+        settings = original.settings | settings
+    return find_source(FLAGS.datasource).configure(**settings)
 
 
-def _build(kind: type, settings: dict[str, Any]) -> TrainingConfig:
-    if FLAGS.original_checkpoint is not None:
-        original = read_original_checkpoint(FLAGS.original_checkpoint)
-        return original.config(FLAGS.datasource, **settings)
-    if kind is ImageConfig:
-        return ImageConfig.for_images(FLAGS.datasource, **settings)
-    if settings.get("baseline") == "oracle" and not set(ITERATIONS) & set(
-        settings
-    ):
-        settings |= {
-            "pretrain_iterations": SinusoidConfig.metatrain_iterations
-            if kind is SinusoidConfig
-            else joint_iterations(RLConfig.for_environment(FLAGS.datasource)),
-            "metatrain_iterations": 0,
-        }
-    if kind is SinusoidConfig:
-        return SinusoidConfig(**settings)
-    config = RLConfig.for_environment(FLAGS.datasource, **settings)
-    if "beta" in settings and config.outer_step == "trpo":
-        raise ConfigError(
-            "beta is the step size of --outer_step=vpg; the steps of trpo are "
-            "bounded by --max_kl."
-        )
-    return config
+def _check_source(source: DataSource) -> None:
+    """Refuses flags that experiments of the data source do not have."""
+    fields = source.fields
+    for flag, field in FIELDS.items():
+        if FLAGS[flag].present and field not in fields:
+            raise _does_not_go(flag, source, lambda s, f=field: f in s.fields)
+    for flag, option in EVALUATION_FIELDS.items():
+        if FLAGS[flag].present and option not in source.evaluation_options:
+            raise _does_not_go(
+                flag, source, lambda s, o=option: o in s.evaluation_options
+            )
 
 
-def _check_kind(kind: type, datasource: str) -> None:
-    """Refuses flags that the kind of experiment does not have."""
-    for names, kinds, words in SPECIAL_FLAGS:
-        for name in names:
-            if FLAGS[name].present and kind not in kinds:
-                raise ConfigError(
-                    f"--{name} is for {words}; it does not go with "
-                    f"--datasource={datasource}."
-                )
+def _does_not_go(flag: str, source: DataSource, has_it) -> ConfigError:
+    words = dict.fromkeys(s.words for s in DATASOURCES.values() if has_it(s))
+    return ConfigError(
+        f"--{flag} is for {' and '.join(words)}; it does not go with "
+        f"--datasource={source.name}."
+    )
+
+
+def _check_method(settings: dict[str, Any]) -> None:
+    """Refuses settings that the method does not have."""
+    method = settings.get("method", TrainingConfig.method)
+    if method not in METHODS:
+        return  # the configuration says so
+    own = setting_names(METHODS[method])
+    for name in ("alpha", "num_steps", "first_order"):
+        if name in settings and name not in own:
+            raise ConfigError(
+                f"{name} does not go with method={method}.", name, "method"
+            )
 
 
 def _check_run_flags() -> None:
@@ -158,16 +155,15 @@ def _check_run_flags() -> None:
         ):
             if FLAGS[name].present:
                 raise ConfigError(f"--{name} goes with --train=False.")
-    if (
-        FLAGS.original_checkpoint is not None
-        and config_class(FLAGS.datasource) is not ImageConfig
+    if FLAGS.original_checkpoint is not None and not issubclass(
+        find_source(FLAGS.datasource).config_class, ImageConfig
     ):
         raise ConfigError(
             "--original_checkpoint is of an image network; name its data set, "
             "such as --datasource=miniimagenet."
         )
     if FLAGS.run_dir is not None:
-        stored = {*ALL_FIELDS, "datasource"}
+        stored = {*FIELDS, "datasource"}
         stored |= {"train_update_batch_size", "train_update_lr"}
         for name in sorted(stored - {"update_batch_size", "update_lr"}):
             if FLAGS[name].present:
@@ -196,9 +192,16 @@ def _check_run_flags() -> None:
         )
 
 
-def _in_flags(message: str) -> str:
-    for flag, field in {**ALL_FIELDS, "datasource": "datasource"}.items():
-        message = re.sub(rf"\b{field}\b", f"--{flag}", message)
+def in_flags(error: ExperimentError) -> str:
+    """An error's message, with flags in place of the settings it names."""
+    flags = {field: flag for flag, field in FIELDS.items()}
+    flags |= {field: flag for flag, field in EVALUATION_FIELDS.items()}
+    flags |= {name: name for name in OTHER_FLAGS}
+    message = str(error)
+    for field in flags.keys() & set(error.fields):
+        message = re.sub(
+            rf"(?<![\w-]){field}(?!\w)", f"--{flags[field]}", message
+        )
     return message
 
 
@@ -208,31 +211,31 @@ def evaluation_settings() -> EvaluationSettings:
     Raises:
         ConfigError: in the words of the flags.
     """
-    settings = {
-        "split": "test" if FLAGS.test_set else "validation",
-        "best": FLAGS.test_best,
-    }
+    settings = EvaluationSettings(
+        split="test" if FLAGS.test_set else "validation", best=FLAGS.test_best
+    )
+    given: dict[str, Any] = {}
     if FLAGS.test_iter > 0:
-        settings["iteration"] = FLAGS.test_iter
+        given["iteration"] = FLAGS.test_iter
     if FLAGS.test_tasks is not None:
-        settings["num_tasks"] = _at_least_1("test_tasks")
+        given["num_tasks"] = _at_least_1("test_tasks")
     if FLAGS.test_queries is not None:
-        settings["num_queries"] = _at_least_1("test_queries")
+        given["num_queries"] = _at_least_1("test_queries")
     if FLAGS.batch_norm_statistics == "both":
-        settings["statistics"] = STATISTICS
+        given["statistics"] = STATISTICS
     elif FLAGS.batch_norm_statistics is not None:
-        settings["statistics"] = (FLAGS.batch_norm_statistics,)
+        given["statistics"] = (FLAGS.batch_norm_statistics,)
     if not FLAGS.train:
         if FLAGS["update_batch_size"].present:
-            settings["shots"] = (_at_least_1("update_batch_size"),)
+            given["shots"] = (_at_least_1("update_batch_size"),)
         if FLAGS["update_lr"].present:
             if not (math.isfinite(FLAGS.update_lr) and FLAGS.update_lr >= 0):
                 raise ConfigError(
                     "--update_lr must not be negative. Received: "
                     f"--update_lr={FLAGS.update_lr}"
                 )
-            settings["alpha"] = FLAGS.update_lr
-    return EvaluationSettings(**settings)
+            given["alpha"] = FLAGS.update_lr
+    return dataclasses.replace(settings, **given)
 
 
 def _at_least_1(name: str) -> int:

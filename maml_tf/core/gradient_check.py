@@ -8,7 +8,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.core.graph_nodes import nodes_of
 from maml_tf.core.losses import Batch, predict
 from maml_tf.core.maml import (
     LossFn,
@@ -18,6 +17,7 @@ from maml_tf.core.maml import (
     joint_gradient,
     task_meta_gradient,
 )
+from maml_tf.core.meta_step import nodes_of
 from maml_tf.core.model_copies import copy_model
 from maml_tf.errors import first_lines
 from maml_tf.layers.normalization import EXACT_LAYERS, all_layers, which_adapt

@@ -1,11 +1,4 @@
-"""Losses of the paper as functions of (theta, batch): equations 2 and 3.
-
-Metrics are functions of (theta, task): what to make of a query set may depend
-on the support set.
-
-Making a loss of a model exchanges Keras' normalization layers in it for exact
-ones (normalization.py), so that no meta-gradient goes through theirs.
-"""
+"""Losses of the paper as functions of (theta, batch): equations 2 and 3."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,13 +6,14 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from maml_tf.core.maml import LossFn, Params, Task
+from maml_tf.core.maml import LossFn, Params
 from maml_tf.layers.normalization import (
     statistics_of_first,
     use_exact_normalization,
 )
 
-MetricFn = Callable[[Params, Task], tf.Tensor]
+# Of (targets, outputs): a scalar, or one value for each example.
+ObjectiveFn = Callable[[Any, Any], tf.Tensor]
 
 # Whose mean and variance batch normalization uses on a query set: the query
 # set's own, as the paper's networks do, or the support set's.
@@ -35,17 +29,17 @@ class Batch(NamedTuple):
         targets: what the loss compares its outputs with.
     """
 
-    inputs: tf.Tensor
-    targets: tf.Tensor
+    inputs: Any
+    targets: Any
 
 
 def predict(
     model: keras.Model,
     theta: Params,
-    inputs,
+    inputs: Any,
     training: bool = True,
-    reference=None,
-) -> tf.Tensor:
+    reference: Any = None,
+) -> Any:
     """The outputs of `model` with `theta` in place of its trainable variables.
 
     Does what `model.stateless_call` does, and also lets `training` reach the
@@ -71,8 +65,12 @@ def predict(
 
 
 def _call(
-    model, theta, inputs, training=True, reference=None
-) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    model: keras.Model,
+    theta: Params,
+    inputs: Any,
+    training: bool = True,
+    reference: Any = None,
+) -> tuple[Any, list[tf.Tensor]]:
     """The outputs, and the losses that layers and regularizers add."""
     state = list(zip(model.trainable_variables, theta, strict=True))
     with keras.StatelessScope(state, collect_losses=True) as scope:
@@ -88,7 +86,9 @@ def _call(
     return outputs, [*map(tf.reduce_sum, scope.losses), *regularization]
 
 
-def _with_reference(model, inputs, training, reference) -> tf.Tensor:
+def _with_reference(
+    model: keras.Model, inputs: Any, training: bool, reference: Any
+) -> Any:
     num_reference = tf.shape(tf.nest.flatten(reference)[0])[0]
     both = tf.nest.map_structure(
         lambda *x: tf.concat(x, axis=0), reference, inputs
@@ -98,51 +98,44 @@ def _with_reference(model, inputs, training, reference) -> tf.Tensor:
     return tf.nest.map_structure(lambda y: y[num_reference:], outputs)
 
 
-def mean_squared_error(model: keras.Model) -> LossFn:
-    """Equation 2: the mean over the examples of (f(x) - y)^2.
-
-    The batch is a `Batch` whose targets have the shape of the outputs.
-    """
-    use_exact_normalization(model)
-
-    def loss(theta: Params, batch: Batch) -> tf.Tensor:
-        outputs = predict(model, theta, batch.inputs)
-        return tf.reduce_mean(tf.square(outputs - batch.targets))
-
-    return loss
-
-
-def supervised(
-    model: keras.Model, loss: Callable[[Any, tf.Tensor], tf.Tensor]
-) -> LossFn:
+def supervised(model: keras.Model, objective: ObjectiveFn) -> LossFn:
     """Any loss of (targets, outputs), such as Keras', averaged over examples.
 
     What layers add, by regularizers or `add_loss`, is added to it: it is what
     Keras would minimize. Inner updates and meta-gradient both descend it.
 
-    The batch is a `Batch`; its targets and the outputs are what `loss` takes.
+    This is where a model enters the engine, and the one place that changes
+    it: Keras' normalization layers are exchanged for exact ones
+    (normalization.py), so that no meta-gradient goes through theirs.
 
     Args:
         model: the network.
-        loss: gives a scalar or one value for each example.
+        objective: gives a scalar or one value for each example.
+
+    Returns:
+        A function of (theta, `Batch`); the batch's targets and the model's
+        outputs are what `objective` takes.
     """
     use_exact_normalization(model)
 
-    def averaged(theta: Params, batch: Batch) -> tf.Tensor:
+    def loss(theta: Params, batch: Batch) -> tf.Tensor:
         outputs, added = _call(model, theta, batch.inputs)
-        return tf.add_n([tf.reduce_mean(loss(batch.targets, outputs)), *added])
+        value = tf.reduce_mean(objective(batch.targets, outputs))
+        return tf.add_n([value, *added])
 
-    return averaged
+    return loss
+
+
+def mean_squared_error(model: keras.Model) -> LossFn:
+    """Equation 2: the mean over the examples of (f(x) - y)^2.
+
+    The batch is a `Batch` whose targets have the shape of the outputs.
+    """
+    return supervised(model, squared_error)
 
 
 def cross_entropy(model: keras.Model, num_shots: int | tf.Tensor) -> LossFn:
-    """Equation 3 with the original's scale: the sum over examples, over K.
-
-    The original code divides each example's cross-entropy by the number of
-    *support* examples of a class and differentiates the sum (`xent` in
-    utils.py). On the N*K support examples this is N times the mean, on N*Q
-    query examples N*Q/K times the mean; published values of alpha belong to
-    this scale.
+    """Equation 3 with the original's scale: see `scaled_cross_entropy`.
 
     The batch is a `Batch` of one-hot targets [examples, N]; the model gives
     logits of that shape.
@@ -151,65 +144,69 @@ def cross_entropy(model: keras.Model, num_shots: int | tf.Tensor) -> LossFn:
         model: the network.
         num_shots: K, support examples of each class.
     """
-    use_exact_normalization(model)
-
-    def loss(theta: Params, batch: Batch) -> tf.Tensor:
-        logits = predict(model, theta, batch.inputs)
-        per_example = tf.nn.softmax_cross_entropy_with_logits(
-            batch.targets, logits
-        )
-        return tf.reduce_sum(per_example) / num_shots
-
-    return loss
+    return supervised(model, scaled_cross_entropy(num_shots))
 
 
 def cross_entropy_of_labels(model: keras.Model, num_ways: int) -> LossFn:
-    """`cross_entropy` of class numbers, with K as the batch has it.
+    """Equation 3 of class numbers: see `scaled_cross_entropy_of_labels`.
 
-    The batch is a `Batch` whose targets are class numbers, int [examples]. K
-    is their number over N, so that alpha means the same for any support set.
+    The batch is a `Batch` whose targets are class numbers, int [examples].
 
     Args:
         model: the network; gives logits [examples, N].
         num_ways: N.
     """
-    use_exact_normalization(model)
-
-    def loss(theta: Params, batch: Batch) -> tf.Tensor:
-        one_hot = tf.one_hot(batch.targets, num_ways, dtype=theta[0].dtype)
-        num_shots = tf.cast(tf.shape(one_hot)[0], one_hot.dtype) / num_ways
-        batch = batch._replace(targets=one_hot)
-        return cross_entropy(model, num_shots)(theta, batch)
-
-    return loss
+    return supervised(model, scaled_cross_entropy_of_labels(num_ways))
 
 
-def accuracy(model: keras.Model, statistics: str = "transductive") -> MetricFn:
-    """The share of a task's query examples whose class has the largest logit.
+def squared_error(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    """The mean of (outputs - targets)^2, a scalar."""
+    return tf.reduce_mean(tf.square(outputs - targets))
 
-    Batches are those of `cross_entropy`. Logits that are not finite make it
-    NaN, rather than a chance hit.
+
+def scaled_cross_entropy(num_shots: int | tf.Tensor) -> ObjectiveFn:
+    """The sum over examples of the cross-entropy, over K.
+
+    The original code divides each example's cross-entropy by the number of
+    *support* examples of a class and differentiates the sum (`xent` in
+    utils.py). On the N*K support examples this is N times the mean, on N*Q
+    query examples N*Q/K times the mean; published values of alpha belong to
+    this scale.
 
     Args:
-        model: the network; gives logits [examples, N].
-        statistics: one of `STATISTICS`.
+        num_shots: K, support examples of each class.
 
-    Raises:
-        ValueError: if `statistics` is none of them.
+    Returns:
+        A function of one-hot targets and logits, [examples, N] both, to a
+        scalar.
     """
-    if statistics not in STATISTICS:
-        raise ValueError(
-            f"statistics must be one of {STATISTICS}. Received: "
-            f"statistics={statistics!r}"
-        )
-    use_exact_normalization(model)
 
-    def share_of_hits(theta: Params, task: Task) -> tf.Tensor:
-        reference = task.support.inputs if statistics == "support" else None
-        logits = predict(model, theta, task.query.inputs, reference=reference)
-        return hit_rate(tf.argmax(task.query.targets, -1), logits)
+    def objective(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        per_example = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+        return tf.reduce_sum(per_example) / num_shots
 
-    return share_of_hits
+    return objective
+
+
+def scaled_cross_entropy_of_labels(num_ways: int) -> ObjectiveFn:
+    """`scaled_cross_entropy` of class numbers, with K as the batch has it.
+
+    K is the number of examples over N, so that alpha means the same for a
+    support set of any size.
+
+    Args:
+        num_ways: N.
+
+    Returns:
+        A function of class numbers, int [examples], and logits [examples, N].
+    """
+
+    def objective(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        one_hot = tf.one_hot(targets, num_ways, dtype=logits.dtype)
+        num_shots = tf.cast(tf.shape(one_hot)[0], one_hot.dtype) / num_ways
+        return scaled_cross_entropy(num_shots)(one_hot, logits)
+
+    return objective
 
 
 def hit_rate(labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
@@ -217,14 +214,10 @@ def hit_rate(labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
 
     Args:
         labels: integers [examples].
-        outputs: [examples, N]; if one is not finite the share is NaN.
+        outputs: [examples, N]; if one is not finite the share is NaN, rather
+            than a chance hit.
     """
     hits = tf.argmax(outputs, -1) == tf.cast(labels, tf.int64)
     finite = tf.reduce_all(tf.math.is_finite(outputs))
     share = tf.reduce_mean(tf.cast(hits, outputs.dtype))
     return tf.where(finite, share, share * float("nan"))
-
-
-def query_loss(loss: LossFn) -> MetricFn:
-    """The loss on a task's query set."""
-    return lambda theta, task: loss(theta, task.query)

@@ -1,4 +1,4 @@
-"""Model-Agnostic Meta-Learning: Algorithms 1 and 2 of the paper.
+"""Model-Agnostic Meta-Learning: Algorithms 1 to 3 of the paper.
 
 "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", Finn,
 Abbeel and Levine, ICML 2017 (https://arxiv.org/abs/1703.03400).
@@ -8,9 +8,14 @@ Abbeel and Levine, ICML 2017 (https://arxiv.org/abs/1703.03400).
 | theta                     | `theta`: the values of `trainable_variables` |
 | theta'_i                  | `iterates[-1]` of `adapt`                    |
 | alpha, beta               | `alpha`; the outer optimizer's learning rate |
-| L_Ti(f_theta)             | `loss(theta, batch)`                         |
+| L_Ti(f_theta)             | `loss(theta, data)`                          |
 | K examples D, D'_i        | `task.support`, `task.query`                 |
 | T_i ~ p(T)                | one `Task` of a stacked batch of tasks       |
+
+Algorithm 1 is `meta_gradient` of `task_meta_gradient`, followed by a step of
+the outer optimizer. Algorithm 2 is the same with the losses of equations 2
+and 3. Algorithm 3 is the same with trajectories as data: `adapt` takes fresh
+ones for each update.
 
 Everything here is a function of tensors: no variable is assigned, no model is
 named, so the same lines serve any loss, eagerly or compiled.
@@ -21,11 +26,10 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from maml_tf.core.task_loops import TaskLoop
-
 Params = Sequence[tf.Tensor]
-Batch = Any
-LossFn = Callable[[Params, Batch], tf.Tensor]
+# What a loss is taken on: examples with targets, or trajectories.
+Data = Any
+LossFn = Callable[[Params, Data], tf.Tensor]
 # One for all parameters, or a list with one for each entry of theta.
 StepSize = float | tf.Tensor | Sequence[float | tf.Tensor]
 
@@ -34,15 +38,15 @@ class Task(NamedTuple):
     """A task drawn from p(T), as the data that it shows.
 
     Attributes:
-        support: the batch D that the inner updates see.
-        query: the batch D' of the same task that judges the result.
+        support: the data D that the inner updates see.
+        query: the data D' of the same task that judges the result.
 
     Stacked along a new first axis, the tensors of several tasks make a batch
     of tasks, itself a `Task`.
     """
 
-    support: Batch
-    query: Batch
+    support: Data
+    query: Data
 
 
 class Adaptation(NamedTuple):
@@ -71,12 +75,14 @@ class MetaGradient(NamedTuple):
 
 
 MetaGradientFn = Callable[[Params, Task], MetaGradient]
+# The mean over a batch of tasks of a function of one: `TaskLoop.mean`.
+MeanOverTasks = Callable[[Callable[[Task], MetaGradient], Task], MetaGradient]
 
 
 def inner_update(
     loss: LossFn,
     theta: Params,
-    batch: Batch,
+    data: Data,
     alpha: StepSize,
     *,
     adapts: Sequence[bool] | None = None,
@@ -84,12 +90,12 @@ def inner_update(
 ) -> tuple[Params, tf.Tensor]:
     """One gradient step on one task: line 6 of Algorithm 1 (equation 1).
 
-    theta' = theta - alpha * d loss(theta, batch) / d theta
+    theta' = theta - alpha * d loss(theta, data) / d theta
 
     Args:
-        loss: the task's loss, a scalar function of parameters and batch.
+        loss: the task's loss, a scalar function of parameters and data.
         theta: the parameters, a list of float tensors.
-        batch: what `loss` takes.
+        data: what `loss` takes.
         alpha: the step size, a scalar; or a list or tuple with one for each
             entry of theta, each a scalar or of the entry's shape.
         adapts: for each entry of theta whether it is updated; None updates
@@ -107,7 +113,7 @@ def inner_update(
     adapted = [t for t, moves in zip(theta, adapts, strict=True) if moves]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(adapted)
-        value = loss(theta, batch)
+        value = loss(theta, data)
     gradients = iter(tape.gradient(value, adapted))
 
     def step(parameter, moves, size):
@@ -129,30 +135,30 @@ def inner_update(
 def adapt(
     loss: LossFn,
     theta: Params,
-    batches: Iterable[Batch],
+    datasets: Iterable[Data],
     alpha: StepSize,
     *,
     adapts: Sequence[bool] | None = None,
     first_order: bool = False,
 ) -> Adaptation:
-    """Several inner updates, one for each batch: lines 5-6 of Algorithm 1.
+    """Several inner updates: lines 5-6 of Algorithm 1, 5-7 of Algorithm 3.
 
     Supervised tasks repeat their support set, `[task.support] * num_steps`;
     reinforcement learning brings fresh data for each step.
 
     Args:
         loss, theta, alpha, adapts, first_order: as for `inner_update`.
-        batches: the data of each step, in order.
+        datasets: the data of each step, in order.
 
     Returns:
         The parameters and losses along the way.
     """
     iterates, losses = [list(theta)], []
-    for batch in batches:
+    for data in datasets:
         theta, value = inner_update(
             loss,
             theta,
-            batch,
+            data,
             alpha,
             adapts=adapts,
             first_order=first_order,
@@ -171,6 +177,7 @@ def task_meta_gradient(
     *,
     adapts: Sequence[bool] | None = None,
     first_order: bool = False,
+    sources: Params | None = None,
 ) -> MetaGradient:
     """One task's term of line 8 of Algorithm 1, differentiated.
 
@@ -181,36 +188,15 @@ def task_meta_gradient(
         loss, theta, alpha, adapts, first_order: as for `inner_update`.
         task: one task.
         num_steps: number of inner updates, at least 1.
+        sources: what to differentiate with respect to, such as theta and step
+            sizes; None takes theta.
 
     Returns:
-        The gradient for every entry of theta (those that do not adapt
+        The gradient for every entry of `sources` (those that do not adapt
         included), the loss on the support set before the first update
         (`pre_update`) and on the query set after the last (`post_update`).
     """
-    return query_gradient(
-        loss,
-        theta,
-        task,
-        alpha,
-        num_steps,
-        adapts=adapts,
-        first_order=first_order,
-        sources=theta,
-    )
-
-
-def query_gradient(
-    loss: LossFn,
-    theta: Params,
-    task: Task,
-    alpha: StepSize,
-    num_steps: int,
-    *,
-    adapts: Sequence[bool] | None,
-    first_order: bool,
-    sources: Params,
-) -> MetaGradient:
-    """`task_meta_gradient` with respect to `sources`, such as step sizes."""
+    sources = theta if sources is None else sources
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(sources)
         adaptation = adapt(
@@ -223,7 +209,7 @@ def query_gradient(
         )
         query_loss = loss(adaptation.iterates[-1], task.query)
     return MetaGradient(
-        _dense_gradient(tape, query_loss, sources),
+        gradient_or_zeros(tape, query_loss, sources),
         {"pre_update": adaptation.losses[0], "post_update": query_loss},
     )
 
@@ -245,7 +231,7 @@ def joint_gradient(loss: LossFn, theta: Params, task: Task) -> MetaGradient:
         tape.watch(theta)
         support_loss = loss(theta, task.support)
     return MetaGradient(
-        _dense_gradient(tape, support_loss, theta),
+        gradient_or_zeros(tape, support_loss, theta),
         {"pre_update": support_loss},
     )
 
@@ -254,7 +240,7 @@ def meta_gradient(
     task_gradient: MetaGradientFn,
     theta: Params,
     tasks: Task,
-    task_loop: TaskLoop,
+    mean_over_tasks: MeanOverTasks,
 ) -> MetaGradient:
     """The mean over a batch of tasks: line 8 of Algorithm 1.
 
@@ -267,16 +253,16 @@ def meta_gradient(
         task_gradient: the gradient of one task.
         theta: the parameters, a list of float tensors.
         tasks: a batch of tasks, stacked along the first axis.
-        task_loop: how to go through the tasks, a value of
+        mean_over_tasks: how to go through the tasks: the `mean` of one of
             `task_loops.TASK_LOOPS`.
 
     Returns:
         Mean gradient and mean losses.
     """
-    return task_loop.mean(lambda task: task_gradient(theta, task), tasks)
+    return mean_over_tasks(lambda task: task_gradient(theta, task), tasks)
 
 
-def _dense_gradient(
+def gradient_or_zeros(
     tape: tf.GradientTape, value: tf.Tensor, sources: Params
 ) -> list[tf.Tensor]:
     """A tensor for each source, zeros where the value does not depend on it."""

@@ -1,16 +1,15 @@
 """The compiled meta-step: task gradients, their mean, the outer optimizer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from maml_tf.core.graph_nodes import nodes_of
 from maml_tf.core.maml import MetaGradientFn, Task, meta_gradient
 from maml_tf.core.task_loops import loops_for, trace_with_best_loop
-from maml_tf.layers.normalization import use_exact_normalization
+from maml_tf.layers.normalization import inexact_layers
 
 STEPS_PER_COMPILED_CALL = 50
 
@@ -49,7 +48,6 @@ class MetaStep:
 
         Args:
             model: its `trainable_variables` are theta; calls assign them.
-                Its normalization is made exact.
             optimizer: the outer optimizer; calls assign its variables.
             task_gradient: gradient and losses of one task.
             example: one batch of tasks [meta_batch_size, ...] or its specs.
@@ -59,9 +57,17 @@ class MetaStep:
                 `task_gradient` gets their values behind theta.
 
         Raises:
-            ValueError: if `task_loop` is not known.
+            ValueError: if `task_loop` is not known, or the model has
+                normalization layers without a second derivative.
         """
-        use_exact_normalization(model)
+        inexact = inexact_layers(model)
+        if inexact:
+            raise ValueError(
+                "The meta-gradient through Keras' normalization is wrong: "
+                f"{', '.join(layer.path for layer in inexact)}. Make the loss "
+                "by maml_tf.supervised, or call "
+                "maml_tf.use_exact_normalization(model) first."
+            )
         self._variables = [*model.trainable_variables, *more_variables]
         if not optimizer.built:
             optimizer.build(self._variables)
@@ -69,7 +75,7 @@ class MetaStep:
         traced = trace_with_best_loop(
             lambda loop: (
                 lambda theta, tasks: meta_gradient(
-                    task_gradient, theta, tasks, loop
+                    task_gradient, theta, tasks, loop.mean
                 )
             ),
             [tf.TensorSpec(v.shape, v.dtype) for v in self._variables],
@@ -176,3 +182,11 @@ class MetaStep:
             lambda i, _: i < count, body, (tf.constant(0), histories)
         )
         return {name: history.stack() for name, history in histories.items()}
+
+
+def nodes_of(graph: tf.Graph) -> Iterator[tf.compat.v1.NodeDef]:
+    """The operations of a graph and of the functions in it."""
+    definition = graph.as_graph_def()
+    yield from definition.node
+    for function in definition.library.function:
+        yield from function.node_def

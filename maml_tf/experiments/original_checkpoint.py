@@ -16,7 +16,6 @@ import numpy as np
 import tensorflow as tf
 
 from maml_tf.errors import RunDirectoryError
-from maml_tf.experiments.configs import ImageConfig
 
 # In the order of `conv_net(...).trainable_variables`, by the names of both.
 # Biases of convolutions were not given a name; offsets are named by block.
@@ -60,30 +59,31 @@ class OriginalNetwork:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width and channels of the images that it was made for."""
-        channels = self.weights[0].shape[2]
-        _, side, _ = _DATA_SETS[channels]
-        return side, side, channels
+        _, side, _ = _DATA_SETS[self._channels]
+        return side, side, self._channels
 
-    def config(self, datasource: str = "", **given: Any) -> ImageConfig:
-        """The network's settings, with the paper's training for its data.
+    @property
+    def datasource(self) -> str:
+        """The data set that it was made for."""
+        return _DATA_SETS[self._channels][0]
 
-        A checkpoint does not say how it was trained, nor whether a network
-        for Omniglot pools rather than strides.
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The network's settings, as far as its weights tell.
 
-        Args:
-            datasource: the images to use it on; '' takes its own.
-            given: settings that are known better.
-
-        Raises:
-            ConfigError: if a value makes no sense.
+        They do not say how it was trained, nor whether a network for Omniglot
+        pools rather than strides.
         """
-        own, _, positions = _DATA_SETS[self.weights[0].shape[2]]
-        found = {
+        _, _, positions = _DATA_SETS[self._channels]
+        return {
             "num_ways": self.weights[-1].size,
             "num_filters": self.weights[0].shape[3],
             "max_pool": positions > 1,
         }
-        return ImageConfig.for_images(datasource or own, **(found | given))
+
+    @property
+    def _channels(self) -> int:
+        return self.weights[0].shape[2]
 
     def assign_to(self, model: keras.Model) -> None:
         """Gives the weights to a `conv_net`: all of them, or none.

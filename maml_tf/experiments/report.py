@@ -3,6 +3,7 @@
 import json
 import pathlib
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 from rich import box
@@ -10,22 +11,19 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from maml_tf.experiments.experiment import ImageExperiment
-from maml_tf.experiments.figures.drawing import (
-    network_label,
-    plot_metric_by_updates,
+from maml_tf.experiments.labels import network_label
+from maml_tf.experiments.results import (
+    NORM_BY,
+    Evaluation,
+    Results,
+    as_json,
+    published,
 )
-from maml_tf.experiments.figures.images import plot_episode, plot_training
-from maml_tf.experiments.figures.sinusoids import plot_fits
-from maml_tf.experiments.paper import published
-from maml_tf.experiments.results import NORM_BY, Evaluation, Results, as_json
-from maml_tf.experiments.rl_config import RLConfig
+from maml_tf.experiments.source import Published
 from maml_tf.files import write_atomically
-from maml_tf.learner.evaluation import ACCURACY, MEAN_SQUARED_ERROR, Summary
+from maml_tf.learner.scores import Summary
 
-UPDATES_IN_TABLE = {"sinusoid": (0, 1, 5, 10), "images": (0, 1, 3, 5, 10)}
 PAPER_ROW = "  paper"
-FITS_SHOTS = (5, 10)  # of the paper's figure 2
 
 
 def report(
@@ -42,51 +40,25 @@ def report(
         networks: in the order of the table's rows; the same evaluations each.
         console: to print on.
     """
-    name = f"report{networks[0].tag}"
+    tag = networks[0].settings.tag
+    name = f"report{tag}"
     if len(networks) > 1:
-        name = f"comparison{networks[0].tag}"
+        name = f"comparison{tag}"
         content = json.dumps([as_json(r) for r in networks], indent=2)
         write_atomically(directory / f"{name}.json", content)
     header, rows = table_header(networks), table_rows(networks)
     notes = table_notes(networks)
-    _print(_title(networks[0]), header, rows, notes, console)
+    experiment = networks[0].experiment
+    _print(experiment.title, header, rows, notes, console)
     write_atomically(directory / f"{name}.md", _markdown(header, rows, notes))
-    if _policies(networks):
-        # It imports TensorFlow Probability, which takes seconds.
-        from maml_tf.experiments.figures.policies import plot_policies
-
-        plot_policies(directory, name, networks)
-        return
-    shots = dict.fromkeys(e.num_shots for e in networks[0].evaluations)
-    if isinstance(networks[0].experiment, ImageExperiment):
-        plot_metric_by_updates(
-            directory / f"{name}_accuracy_by_updates.png", networks
-        )
-        if (directory / "validation.csv").exists():
-            plot_training(
-                directory / f"{name}_training.png", directory, networks[0]
-            )
-        for num_shots in shots:
-            plot_episode(
-                directory / f"{name}_episode_K{num_shots}.png",
-                networks[0],
-                num_shots,
-            )
-        return
-    plot_metric_by_updates(directory / f"{name}_mse_by_updates.png", networks)
-    fitted = [r for r in networks if r.name not in ("oracle", "random")]
-    for num_shots in shots:
-        if fitted and num_shots in FITS_SHOTS:
-            plot_fits(
-                directory / f"{name}_fits_K{num_shots}.png", fitted, num_shots
-            )
+    experiment.draw(directory, name, networks)
 
 
 def table_header(networks: list[Results]) -> list[str]:
     """Titles of the columns."""
     statistics = ["norm by"] if _statistics(networks) else []
-    network = "policy" if _policies(networks) else "network"
-    return [network, "K", *statistics, "step"] + [
+    learns = networks[0].experiment.learns
+    return [learns, "K", *statistics, "step"] + [
         f"{u} update" + ("s" if u != 1 else "") for u in _updates(networks)
     ]
 
@@ -103,7 +75,7 @@ def table_rows(networks: list[Results]) -> list[list[str]]:
             )
             rows.append(
                 [
-                    network_label(results.name),
+                    network_label(results.label),
                     str(key.num_shots),
                     *statistics,
                     _step_size(evaluation),
@@ -115,9 +87,7 @@ def table_rows(networks: list[Results]) -> list[list[str]]:
                     ),
                 ]
             )
-            points = published(
-                results.name, results.experiment.config, key.num_shots
-            )
+            points = published(results, key.num_shots)
             if points and key.statistics != "support":
                 rows.append(
                     [
@@ -138,16 +108,8 @@ def table_rows(networks: list[Results]) -> list[list[str]]:
 
 def table_notes(networks: list[Results]) -> list[str]:
     """What a reader of the table has to know."""
-    metric = networks[0].experiment.reports
-    percent = " in %" if metric is ACCURACY else ""
-    if _policies(networks):
-        notes = _notes_on_rollouts(networks)
-    else:
-        notes = [
-            f"{metric.name.capitalize()}{percent} on the query sets of "
-            f"{networks[0].num_tasks} {networks[0].split} tasks, ± 95 % "
-            "interval; 0 updates is the query set, too.",
-        ]
+    experiment = networks[0].experiment
+    notes = experiment.notes(networks)
     queries = networks[0].evaluations[0].num_queries
     if not _with_k_queries(networks[0]):
         plural = "s" if queries > 1 else ""
@@ -176,63 +138,20 @@ def table_notes(networks: list[Results]) -> list[str]:
             "in the .json files, counts them."
         )
     notes += [
-        f"{network_label(results.name)}: weights of iteration "
-        f"{results.iteration}, the best in "
-        f"{'training' if _policies(networks) else 'validation'}."
-        if "best" in results.tag.split("_")
-        else f"{network_label(results.name)}: as of iteration "
+        f"{network_label(results.label)}: weights of iteration "
+        f"{results.iteration}, the best in {experiment.chosen_in}."
+        if results.settings.best
+        else f"{network_label(results.label)}: as of iteration "
         f"{results.iteration} of "
         f"{results.experiment.config.num_iterations}."
         for results in networks
-        if results.name not in ("random", "original") and not results.complete
+        if results.label not in ("random", "original") and not results.complete
     ]
     return notes
 
 
-def _notes_on_rollouts(networks: list[Results]) -> list[str]:
-    evaluation = networks[0].evaluations[0]
-    transitions = evaluation.counts["transitions_per_goal"]
-    notes = [
-        "Return (sum of rewards, not discounted) with fresh data, K rollouts "
-        f"or {transitions} transitions of each goal, on "
-        f"{networks[0].num_tasks} "
-        "held-out goals, ± 95 % interval over the goals. The step size is that "
-        "of the first update, half of it of the others.",
-    ]
-    unstable = {
-        network_label(results.name): sum(
-            results.evaluations[0].counts["unstable_episodes"]
-        )
-        for results in networks
-    }
-    notes += [
-        f"{name}: the simulation broke down in {count} episodes, which are "
-        "left out."
-        for name, count in unstable.items()
-        if count
-    ]
-    return notes
-
-
-def _title(results: Results) -> str:
-    experiment = results.experiment
-    if isinstance(experiment, ImageExperiment):
-        config = experiment.config
-        return f"{config.datasource}, {config.num_ways}-way classification"
-    if isinstance(experiment.config, RLConfig):
-        return f"{experiment.config.datasource}, reinforcement learning"
-    return "Sinusoid regression"
-
-
-def _updates(networks: list[Results]) -> tuple[int, ...]:
-    if _policies(networks):
-        return tuple(range(networks[0].evaluations[0].values.shape[1]))
-    images = isinstance(networks[0].experiment, ImageExperiment)
-    return UPDATES_IN_TABLE["images" if images else "sinusoid"]
-
-
-def _policies(networks: list[Results]) -> bool:
-    return isinstance(networks[0].experiment.config, RLConfig)
+def _updates(networks: list[Results]) -> Sequence[int]:
+    return networks[0].experiment.updates_in_table(networks)
 
 
 def _statistics(networks: list[Results]) -> bool:
@@ -251,19 +170,12 @@ def _with_k_queries(results: Results) -> bool:
 
 def _as_the_original(results: Results) -> bool:
     """Whether what stands beside the paper is measured as its code does."""
-    if not any(
-        published(results.name, results.experiment.config, e.num_shots)
-        for e in results.evaluations
-    ):
+    if not any(published(results, k) for k in results.shots):
         return True
-    alpha = results.experiment.config.alpha
     return (
         results.split == "test"
         and _with_k_queries(results)
-        and (
-            "_stepsize" not in results.tag
-            or all(e.alpha == alpha for e in results.evaluations)
-        )
+        and results.settings.alpha in (None, results.experiment.config.alpha)
     )
 
 
@@ -278,19 +190,18 @@ def _cell(summary: Summary, evaluation: Evaluation) -> str:
     mean, ci95 = (
         evaluation.metric.scale * x for x in (summary.mean, summary.ci95)
     )
-    digits = 1
-    if evaluation.metric is MEAN_SQUARED_ERROR:
-        digits = 2 if mean >= 0.1 else 3
+    digits = evaluation.metric.digits(mean)
     interval = f"±{ci95:.{digits}f}" if np.isfinite(ci95) else ""
     return f"{mean:.{digits}f}{interval}{diverged}"
 
 
-def _paper_cell(point, evaluation: Evaluation) -> str:
-    scale = evaluation.metric.scale
-    if evaluation.metric is MEAN_SQUARED_ERROR:
-        return f"{point.mean:.2f}"
-    interval = "" if point.ci95 is None else f"±{scale * point.ci95:.1f}"
-    return f"{scale * point.mean:.1f}{interval}"
+def _paper_cell(point: Published, evaluation: Evaluation) -> str:
+    metric = evaluation.metric
+    digits = metric.published_digits
+    shown = f"{metric.scale * point.mean:.{digits}f}"
+    if point.ci95 is None:
+        return shown
+    return f"{shown}±{metric.scale * point.ci95:.{digits}f}"
 
 
 def _print(title, header, rows, notes, console: Console) -> None:

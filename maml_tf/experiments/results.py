@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 
 from maml_tf.experiments.experiment import Experiment
-from maml_tf.experiments.run_directory import versions
+from maml_tf.experiments.metric import Metric
+from maml_tf.experiments.provenance import provenance
+from maml_tf.experiments.settings import EvaluationSettings
+from maml_tf.experiments.source import Published
 from maml_tf.files import write_atomically
-from maml_tf.learner.evaluation import Metric, Summary, summarize
+from maml_tf.learner.scores import Summary, summarize
 
 # By the statistics of an evaluation, the set that they are of.
 NORM_BY = {"transductive": "query", "support": "support"}
@@ -23,7 +26,8 @@ class Evaluation:
 
     Attributes:
         num_shots: K of the support set (of each class, in classification).
-        alpha: the step size.
+        alpha: the step size, of the first update where they differ; None
+            where the method has none.
         alpha_searched: whether it was searched on the validation tasks.
         values: of the metric on query sets, float32 [num_tasks, updates + 1].
         metric: what the values are.
@@ -34,7 +38,7 @@ class Evaluation:
     """
 
     num_shots: int
-    alpha: float
+    alpha: float | None
     alpha_searched: bool
     values: np.ndarray
     metric: Metric
@@ -52,21 +56,31 @@ class Results:
     """What evaluation found for one network.
 
     Attributes:
-        name: `maml`, `pretrained`, `oracle`, `random`, ...
+        label: `maml`, `pretrained`, `oracle`, `random`, ...
         experiment: its network, holding the evaluated weights.
         iteration: iterations that it was trained for.
         evaluations: one for each number of shots.
-        split: `validation` or `test`.
-        tag: what was asked for other than the standard evaluation; names of
-            files end in it.
+        settings: what was asked for.
+        trained_by: what ran in each stretch of training
+            (`RunDirectory.stretches`).
     """
 
-    name: str
+    label: str
     experiment: Experiment
     iteration: int
     evaluations: list[Evaluation]
-    split: str
-    tag: str = ""
+    settings: EvaluationSettings
+    trained_by: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    @property
+    def split(self) -> str:
+        """`validation` or `test`."""
+        return self.settings.split
+
+    @property
+    def shots(self) -> list[int]:
+        """The numbers K that there are evaluations of."""
+        return list(dict.fromkeys(e.num_shots for e in self.evaluations))
 
     @property
     def complete(self) -> bool:
@@ -85,6 +99,12 @@ class Results:
         )
 
 
+def published(results: Results, num_shots: int) -> dict[int, Published]:
+    """What the paper reports of a network with K shots, by updates."""
+    config = results.experiment.config
+    return results.experiment.source.published(results.label, config, num_shots)
+
+
 def write_results(directory: pathlib.Path, results: Results) -> None:
     """Writes results.json, and for each evaluation a CSV like the original's.
 
@@ -93,18 +113,12 @@ def write_results(directory: pathlib.Path, results: Results) -> None:
     adaptation. The values of every task lie beside it as .npy.
     """
     for evaluation in results.evaluations:
-        stem = (
-            f"{results.split}_ubs{evaluation.num_shots}"
-            f"_stepsize{evaluation.alpha}"
-        )
+        stem = f"{results.split}_ubs{evaluation.num_shots}"
+        if evaluation.alpha is not None:
+            stem += f"_stepsize{evaluation.alpha}"
         if evaluation.statistics not in (None, "transductive"):
             stem += f"_{evaluation.statistics}"
-        for part in ("queries", "iteration", "best", "tasks"):
-            stem += "".join(
-                f"_{found}"
-                for found in results.tag.split("_")
-                if found.startswith(part)
-            )
+        stem += results.settings.values_tag
         summaries = evaluation.summaries
         rows = [
             [f"update{s.update}" for s in summaries],
@@ -120,7 +134,7 @@ def write_results(directory: pathlib.Path, results: Results) -> None:
         np.save(content, evaluation.values)
         write_atomically(directory / f"{stem}.npy", content.getvalue())
     write_atomically(
-        directory / f"results{results.tag}.json",
+        directory / f"results{results.settings.tag}.json",
         json.dumps(as_json(results), indent=2),
     )
 
@@ -136,7 +150,7 @@ def as_json(results: Results) -> dict[str, Any]:
 
     metric = results.experiment.reports
     return {
-        "name": results.name,
+        "name": results.label,
         "iteration": results.iteration,
         "complete": results.complete,
         "split": results.split,
@@ -161,5 +175,6 @@ def as_json(results: Results) -> dict[str, Any]:
             for e in results.evaluations
         ],
         "config": dataclasses.asdict(results.experiment.config),
-        "versions": versions(),
+        "trained_by": results.trained_by,
+        "evaluated_by": provenance(),
     }

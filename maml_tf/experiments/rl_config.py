@@ -9,8 +9,8 @@ import math
 from typing import Any, ClassVar
 
 from maml_tf.errors import ConfigError
-from maml_tf.experiments.configs import TrainingConfig
 from maml_tf.rl.environments.base import ENVIRONMENTS
+from maml_tf.training.config import TrainingConfig
 
 OUTER_STEPS = ("trpo", "vpg")
 CURVATURES = ("exact", "finite_differences")

@@ -1,48 +1,50 @@
 """The directory of a run: all that resuming, evaluating or exporting needs.
 
-config.json      settings, format and package versions
-checkpoints/     see checkpoints.py
-best/            the weights that did best in validation (images), or the
-                 policy with the best return
-train.csv        running losses; returns of each iteration
-validation.csv   accuracy on validation tasks (images)
-tensorboard/     the same for TensorBoard
+config.json      settings, format, and what each stretch of training ran with
+checkpoints/ ... what training writes (training/files.py)
 results.json ... what evaluation found, tables and figures
 """
 
-import contextlib
 import dataclasses
-import fcntl
-import importlib.metadata
 import json
 import os
 import pathlib
-import platform
-from collections.abc import Iterator
 from typing import Any
 
 from maml_tf.errors import ConfigError, RunDirectoryError
-from maml_tf.experiments.configs import (
-    ImageConfig,
-    SinusoidConfig,
-    TrainingConfig,
-)
-from maml_tf.experiments.rl_config import RLConfig
+from maml_tf.experiments.provenance import difference, provenance
+from maml_tf.experiments.registry import find_source
+from maml_tf.experiments.source import DataSource
 from maml_tf.files import SCRATCH_SUFFIX, write_atomically
-from maml_tf.rl.environments.base import ENVIRONMENTS
+from maml_tf.training.config import TrainingConfig
+from maml_tf.training.files import locked
 
 FORMAT = 1
-_INSTEAD = "Choose another run, or for training another --logdir."
+_INSTEAD = "Choose another run, or for training another logdir."
 
-_PACKAGES = ("tensorflow", "keras", "numpy")
+# Settings that came later, and what runs had before.
+_LATER = {"method": "maml"}
 
 
 @dataclasses.dataclass(frozen=True)
 class RunDirectory:
-    """A run's directory with the settings that it holds."""
+    """A run's directory with what its config.json holds.
+
+    Attributes:
+        path: the directory.
+        config: the settings.
+        stretches: of each stretch of training, the iteration at which it
+            began and the `provenance` of what ran; the oldest first.
+    """
 
     path: pathlib.Path
     config: TrainingConfig
+    stretches: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    @property
+    def source(self) -> DataSource:
+        """The data source of its tasks."""
+        return find_source(self.config.datasource)
 
     @property
     def checkpoints(self) -> pathlib.Path:
@@ -58,7 +60,7 @@ class RunDirectory:
     ) -> "RunDirectory":
         """Makes the directory of a run, or opens it to go on.
 
-        A run that is there keeps its config.json until `write_config`.
+        A run that is there keeps its config.json until `begin_stretch`.
 
         Args:
             logdir: the directory of all runs.
@@ -72,46 +74,31 @@ class RunDirectory:
         """
         path = logdir / config.run_name
         if path.is_dir() and not resume:
-            with cls(path, config).locked():
+            with locked(path):
                 _move_aside(path)
         if (path / "config.json").exists():
-            found = cls.open(path).config
+            found = cls.open(path)
             for name, asked in config.identity.items():
-                there = getattr(found, name)
+                there = getattr(found.config, name)
                 if asked != there:
                     raise RunDirectoryError(
                         f"{path} holds a run with {name}={there}, not "
-                        f"{asked}. Choose another --logdir."
+                        f"{asked}. Choose another logdir.",
+                        "logdir",
                     )
-        elif path.exists() and _holds_something(path):
+            return cls(path, config, found.stretches)
+        if path.exists() and _holds_something(path):
             raise RunDirectoryError(
                 f"{path} exists and is not a run directory: it has no "
-                "config.json. Choose another --logdir."
+                "config.json. Choose another logdir.",
+                "logdir",
             )
         run = cls(path, config)
-        if not (path / "config.json").exists():
-            run.write_config()
+        run.write_config()
         return run
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keeps a second process from training in the same directory.
-
-        Raises:
-            RunDirectoryError: if there is one.
-        """
-        with open(self.path / "lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as e:
-                raise RunDirectoryError(
-                    f"Another process is training in {self.path}. Wait for "
-                    "it, or choose another --logdir."
-                ) from e
-            yield
-
     def write_config(self) -> None:
-        """Writes the settings, with the versions that train by them.
+        """Writes the settings and stretches.
 
         Raises:
             RunDirectoryError: if the directory cannot be written.
@@ -120,7 +107,7 @@ class RunDirectory:
             "format": FORMAT,
             "datasource": self.config.datasource,
             "config": dataclasses.asdict(self.config),
-            "versions": versions(),
+            "stretches": self.stretches,
         }
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -130,8 +117,25 @@ class RunDirectory:
         except OSError as e:
             raise RunDirectoryError(
                 f"Cannot write to {self.path} ({e.strerror}). Choose another "
-                "--logdir."
+                "logdir.",
+                "logdir",
             ) from e
+
+    def begin_stretch(self, iteration: int) -> str:
+        """Notes what trains from now on; writes config.json.
+
+        Args:
+            iteration: iterations done before.
+
+        Returns:
+            How that differs from what trained before, in words; empty if it
+            does not, or nothing did.
+        """
+        now = {"from_iteration": iteration, **provenance()}
+        before = self.stretches[-1] if self.stretches else None
+        self.stretches.append(now)
+        self.write_config()
+        return difference(before, now) if before and iteration else ""
 
     @classmethod
     def open(cls, path: pathlib.Path) -> "RunDirectory":
@@ -152,22 +156,26 @@ class RunDirectory:
             raise RunDirectoryError(wrong + _runs_at_hand(path.parent)) from e
         except ValueError as e:
             raise RunDirectoryError(
-                f"{path / 'config.json'} is damaged: it is not JSON. {_INSTEAD}"
+                f"{path / 'config.json'} is damaged: it is not JSON. "
+                f"{_INSTEAD}",
+                "logdir",
             ) from e
         found = content.get("format") if isinstance(content, dict) else None
         if found != FORMAT:
             raise RunDirectoryError(
                 f"{path} was written in format {found}; this version reads "
-                f"format {FORMAT}. {_INSTEAD}"
+                f"format {FORMAT}. {_INSTEAD}",
+                "logdir",
             )
         try:
             config = _config_of(content["datasource"], content["config"])
         except (KeyError, TypeError, ConfigError) as e:
             raise RunDirectoryError(
                 f"{path / 'config.json'} does not hold the settings of an "
-                f"experiment ({e}). {_INSTEAD}"
+                f"experiment ({e}). {_INSTEAD}",
+                "logdir",
             ) from e
-        return cls(path, config)
+        return cls(path, config, _stretches_of(content))
 
 
 def _config_of(datasource: str, settings: dict[str, Any]) -> TrainingConfig:
@@ -177,7 +185,8 @@ def _config_of(datasource: str, settings: dict[str, Any]) -> TrainingConfig:
         ConfigError: if some are missing, unknown or make no sense.
         TypeError: if they are no dictionary.
     """
-    kind = config_class(datasource)
+    kind = find_source(datasource).config_class
+    settings = _LATER | settings
     known = {field.name for field in dataclasses.fields(kind)}
     for names, wrong in (
         (known - set(settings), "missing"),
@@ -191,17 +200,11 @@ def _config_of(datasource: str, settings: dict[str, Any]) -> TrainingConfig:
         raise ConfigError("a value is of another type") from e
 
 
-def config_class(datasource: str) -> type[TrainingConfig]:
-    """The kind of settings that a data source has."""
-    if datasource == SinusoidConfig.datasource:
-        return SinusoidConfig
-    return RLConfig if datasource in ENVIRONMENTS else ImageConfig
-
-
-def versions() -> dict[str, Any]:
-    """Versions of Python and of the packages that decide the numbers."""
-    packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    return {"python": platform.python_version(), **packages}
+def _stretches_of(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """Those of a config.json; before there were any it had versions only."""
+    if "stretches" in content:
+        return content["stretches"]
+    return [{"from_iteration": 0, "versions": content.get("versions", {})}]
 
 
 def _holds_something(path: pathlib.Path) -> bool:

@@ -2,16 +2,13 @@
 
 import dataclasses
 import pathlib
+from typing import Any
 
-from maml_tf.datasets.registry import open_images
 from maml_tf.errors import RunDirectoryError
-from maml_tf.experiments.configs import ImageConfig, TrainingConfig
-from maml_tf.experiments.experiment import (
-    Experiment,
-    ImageExperiment,
-    build_experiment,
-)
+from maml_tf.experiments.experiment import Experiment
+from maml_tf.experiments.images import ImageConfig
 from maml_tf.experiments.original_checkpoint import OriginalNetwork
+from maml_tf.experiments.registry import find_source
 from maml_tf.experiments.run_directory import RunDirectory
 from maml_tf.training.checkpoints import Checkpoints
 
@@ -21,18 +18,16 @@ class TrainedNetwork:
     """An experiment whose network has the weights that training gave it.
 
     Attributes:
-        name: what to call the network.
+        label: what to call the network.
         experiment: the experiment.
         iteration: iterations of training.
-        alpha: the step size of its meta-training; 0 for the oracle, which
-            knows the task; None for another network that was not
-            meta-trained.
+        trained_by: the stretches of its training (`RunDirectory.stretches`).
     """
 
-    name: str
+    label: str
     experiment: Experiment
     iteration: int
-    alpha: float | None
+    trained_by: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
 
 def of_run(
@@ -53,9 +48,9 @@ def of_run(
         ExperimentError: if there is no such checkpoint, it is damaged, or
             the data set cannot be used.
     """
-    experiment = build_experiment(run.config, data_dir)
+    experiment = run.source.build(run.config, data_dir)
     directory = run.best if best else run.checkpoints
-    checkpoints = Checkpoints(directory, {"weights": experiment.variables})
+    checkpoints = Checkpoints(directory, experiment.learned)
     if iteration is not None:
         checkpoints.restore(iteration)
     else:
@@ -63,10 +58,11 @@ def of_run(
     if iteration is None:
         raise RunDirectoryError(
             f"{directory} holds no checkpoint; "
-            + ("leave out --test_best." if best else "train the run first.")
+            + ("leave out best." if best else "train the run first."),
+            *(["best"] if best else []),
         )
     return TrainedNetwork(
-        run.config.method, experiment, iteration, _step_size(run.config)
+        run.config.label, experiment, iteration, run.stretches
     )
 
 
@@ -77,23 +73,13 @@ def of_original(
 
     Args:
         original: the network.
-        config: its settings (`OriginalNetwork.config`).
+        config: its settings (`OriginalNetwork.settings` and others).
         data_dir: where packed data sets lie.
 
     Raises:
         ExperimentError: if the settings are of another network, or the data
             set cannot be used.
     """
-    experiment = ImageExperiment(
-        config, open_images(config.datasource, data_dir)
-    )
+    experiment = find_source(config.datasource).build(config, data_dir)
     original.assign_to(experiment.model)
-    return TrainedNetwork(
-        "original", experiment, original.iteration, config.alpha
-    )
-
-
-def _step_size(config: TrainingConfig) -> float | None:
-    if config.metatrain_iterations:
-        return config.alpha
-    return 0.0 if config.baseline == "oracle" else None
+    return TrainedNetwork("original", experiment, original.iteration)

@@ -7,9 +7,13 @@ The signatures, with tensors by name (docs/serving.md):
 | `adapt_and_predict`       | support set, query inputs,     | predictions     |
 |                           | number of updates              |                 |
 | `adapt_and_predict_batch` | the same of several tasks      | the same        |
-| `adapt`                   | support set, number of updates | adapted weights |
-| `predict_adapted`         | adapted weights, query inputs  | predictions     |
+| `adapt`                   | support set, number of updates | adapted state   |
+| `predict_adapted`         | adapted state, query inputs    | predictions     |
 | `predict`                 | query inputs                   | predictions     |
+
+The adapted state is what the method makes of a support set: weights, by their
+names, or prototypes. Methods without updates have no `num_updates`, and none
+but those that adapt weights have `predict`, which does not adapt.
 
 How many examples a set has is free at every call. If a query set is normalized
 by the support set's statistics, whatever predicts takes support inputs, too.
@@ -24,12 +28,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from maml_tf.core.losses import STATISTICS, predict
-from maml_tf.core.maml import LossFn, StepSize
+from maml_tf.core.losses import STATISTICS, squared_error
+from maml_tf.core.maml import LossFn, Params, StepSize
+from maml_tf.core.network import Network
 from maml_tf.errors import ExportError
 from maml_tf.export.signatures import Served
 from maml_tf.files import SCRATCH_SUFFIX
-from maml_tf.layers.normalization import use_exact_normalization
+from maml_tf.methods.maml import MAML
+from maml_tf.methods.method import Method
 
 KINDS = ("regression", "classification")
 
@@ -40,26 +46,64 @@ def export_adaptation(
     loss: LossFn,
     alpha: StepSize,
     *,
-    kind: str = "regression",
     adapts: Sequence[bool] | None = None,
-    statistics: str = "transductive",
-    from_logits: bool = True,
-    inputs: Any = None,
-    targets: tf.TensorSpec | None = None,
+    **options: Any,
 ) -> None:
-    """Writes the adaptation of a model, with its weights, as a SavedModel.
-
-    A crash leaves nothing at `path`.
+    """Writes a model that adapts by gradient descent: `export_method`.
 
     Args:
         path: the directory to make; there may be an empty one.
         model: a built model with one output tensor; in classification
             [examples, N].
-        loss: what the inner updates descend, of a `losses.Batch`; in
-            classification its targets are class numbers, int32 [examples].
+        loss: what updates descend, of a `losses.Batch`; in classification
+            its targets are class numbers, int32 [examples].
         alpha: the step size; a list has one for each trainable variable.
-        kind: one of `KINDS`.
         adapts: as for `maml.inner_update`.
+        options: as for `export_method`.
+
+    Raises:
+        ValueError, ExportError, OSError: as `export_method`.
+    """
+    network = Network(model, squared_error, loss)
+    moving = [True] * len(network.theta) if adapts is None else list(adapts)
+    export_method(
+        path,
+        network,
+        MAML(adapts=moving),
+        network.theta,
+        alpha=alpha,
+        **options,
+    )
+
+
+def export_method(
+    path: str | os.PathLike,
+    network: Network,
+    method: Method,
+    params: Params,
+    *,
+    alpha: StepSize | None = None,
+    kind: str = "regression",
+    statistics: str = "transductive",
+    from_logits: bool = True,
+    inputs: Any = None,
+    targets: tf.TensorSpec | None = None,
+) -> None:
+    """Writes a method's adaptation, with its weights, as a SavedModel.
+
+    A crash leaves nothing at `path`.
+
+    Args:
+        path: the directory to make; there may be an empty one.
+        network: the model, with one output tensor, and the loss that updates
+            descend; in classification its targets are class numbers, int32
+            [examples].
+        method: bound to the network.
+        params: all that was meta-learned; theta is taken from the model's
+            variables.
+        alpha: the step size, or a list with one for each trainable variable;
+            None takes the method's.
+        kind: one of `KINDS`.
         statistics: whose statistics batch normalization uses on a query set,
             one of `losses.STATISTICS`.
         from_logits: whether a classifier's outputs are logits, rather than
@@ -84,34 +128,39 @@ def export_adaptation(
             )
     path = pathlib.Path(path)
     check_free(path)
-    use_exact_normalization(model)
+    model = network.model
+    method = method.bind(network)
     module = tf.Module()
     module.theta = [v.value for v in model.trainable_variables]
     module.fixed = [v.value for v in model.non_trainable_variables]
+    module.method = [
+        tf.Variable(value, trainable=False)
+        for value in network.split(params)[1]
+    ]
     if isinstance(alpha, Sequence):
         module.alpha = [
             tf.Variable(tf.convert_to_tensor(size), trainable=False)
             for size in alpha
         ]
         alpha = list(module.alpha)
-    else:
+    elif alpha is not None:
         alpha = float(alpha)
     input_specs = _input_specs(model, inputs)
-    output = _output_spec(model, input_specs)
+    output = _output_spec(network, input_specs)
     if kind == "classification":
         targets = tf.TensorSpec([None], tf.int32)
     else:
         targets = output if targets is None else _any_number(targets)
     served = Served(
-        model,
-        loss,
+        network,
+        method,
+        [*module.theta, *module.method],
         alpha,
-        module.theta,
-        [True] * len(module.theta) if adapts is None else list(adapts),
         statistics,
         input_specs,
         targets,
-        output.shape[-1] if kind == "classification" else None,
+        kind == "classification",
+        output.shape[-1] if method.fixed_outputs else None,
         from_logits,
     )
     write_saved_model(path, module, served.signatures())
@@ -144,10 +193,10 @@ def _input_specs(model: keras.Model, inputs: Any) -> Any:
     return keras.tree.map_structure(_any_number, inputs)
 
 
-def _output_spec(model: keras.Model, inputs: Any) -> tf.TensorSpec:
-    theta = model.trainable_variables
+def _output_spec(network: Network, inputs: Any) -> tf.TensorSpec:
+    theta = network.theta
     traced = tf.function(
-        lambda x: predict(model, theta, x), autograph=False
+        lambda x: network.outputs(theta, x), autograph=False
     ).get_concrete_function(inputs)
     output = traced.structured_outputs
     if not tf.is_tensor(output):

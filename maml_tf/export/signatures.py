@@ -1,17 +1,18 @@
 """The functions of an exported model, as flat tensors by name."""
 
 import dataclasses
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from maml_tf.core.losses import Batch, predict
-from maml_tf.core.maml import LossFn, Params, StepSize, inner_update
+from maml_tf.core.losses import Batch
+from maml_tf.core.maml import StepSize
+from maml_tf.core.network import Network, weight_names
 from maml_tf.core.task_loops import mapped
 from maml_tf.export.checks import checked
+from maml_tf.methods.method import Method, State
 
 Tensors = dict[str, tf.Tensor]
 Specs = dict[str, tf.TensorSpec]
@@ -19,23 +20,25 @@ Specs = dict[str, tf.TensorSpec]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Served:
-    """A model to be adapted and asked; see `export.export_adaptation`.
+    """A model to be adapted and asked; see `saved_model.export_method`.
 
     Attributes:
-        theta: the model's trainable variables.
+        variables: those of `params`: theta, then the method's.
+        alpha: the step size; None takes the method's.
         inputs, targets: their `tf.TensorSpec`s.
-        num_ways: N, if outputs are scores of classes.
-        from_logits: whether these are logits.
+        classifies: whether outputs are scores of classes.
+        num_ways: how many classes, where the model decides it.
+        from_logits: whether scores are logits.
     """
 
-    model: keras.Model
-    loss: LossFn
-    alpha: StepSize
-    theta: Sequence[tf.Variable]
-    adapts: Sequence[bool]
+    network: Network
+    method: Method
+    variables: Sequence[tf.Variable]
+    alpha: StepSize | None
     statistics: str
     inputs: Any
     targets: tf.TensorSpec
+    classifies: bool
     num_ways: int | None
     from_logits: bool
 
@@ -45,41 +48,55 @@ class Served:
             "support_targets": self.targets
         }
         query = _named("query_inputs", self.inputs)
-        updates = {"num_updates": tf.TensorSpec([], tf.int32)}
+        updates: Specs = {}
+        if self.method.num_steps:
+            updates = {"num_updates": tf.TensorSpec([], tf.int32)}
+        asked = query
         if self.statistics == "support":
             asked = query | _named("support_inputs", self.inputs)
-        else:
-            asked = query
-        weights = {
-            name: tf.TensorSpec(self.theta[i].shape, self.theta[i].dtype)
-            for name, i in self._adapted().items()
-        }
         several = {
             name: tf.TensorSpec([None, *spec.shape], spec.dtype)
             for name, spec in (support | query).items()
         }
-        return {
-            name: self._trace(function, specs, "batch" in name)
-            for name, function, specs in (
-                ("adapt_and_predict", self._both, support | query | updates),
-                ("adapt_and_predict_batch", self._batch, several | updates),
-                ("adapt", self._weights, support | updates),
-                ("predict_adapted", self._predict, weights | asked),
-                ("predict", self._predict, asked),
-            )
+        adapt = self._trace(self._state, support | updates)
+        state = {
+            name: tf.TensorSpec(tensor.shape, tensor.dtype)
+            for name, tensor in adapt.structured_outputs.items()
         }
+        signatures = {
+            "adapt_and_predict": self._trace(
+                self._both, support | query | updates
+            ),
+            "adapt_and_predict_batch": self._trace(
+                self._batch, several | updates, of_several=True
+            ),
+            "adapt": adapt,
+            "predict_adapted": self._trace(self._predict, state | asked),
+        }
+        if self._adapts_weights:
+            signatures["predict"] = self._trace(self._predict, asked)
+        return signatures
+
+    @property
+    def _adapts_weights(self) -> bool:
+        return bool(self.method.num_steps)
+
+    @property
+    def _params(self) -> list[tf.Tensor]:
+        return [tf.convert_to_tensor(v) for v in self.variables]
 
     def _trace(
         self,
         function: Callable[[Tensors], Tensors],
         specs: Specs,
-        of_several: bool,
+        of_several: bool = False,
     ):
         shapes = {name: spec.shape for name, spec in specs.items()}
+        num_ways = self.num_ways if self.classifies else None
 
         def signature(**tensors: tf.Tensor) -> Tensors:
             axis = 1 if of_several else 0
-            return function(checked(tensors, shapes, self.num_ways, axis))
+            return function(checked(tensors, shapes, num_ways, axis))
 
         return tf.function(signature, autograph=False).get_concrete_function(
             **{
@@ -89,53 +106,63 @@ class Served:
         )
 
     def _both(self, tensors: Tensors) -> Tensors:
-        theta = self._adapt(self._support(tensors), tensors["num_updates"])
-        return self._outputs(theta, tensors)
+        state = self._adapt(self._support(tensors), tensors.get("num_updates"))
+        return self._outputs(state, tensors)
 
     def _batch(self, tensors: Tensors) -> Tensors:
-        num_updates = tensors.pop("num_updates")
-        return mapped(
-            lambda task: self._both(task | {"num_updates": num_updates}),
-            tensors,
-        )
+        shared = {
+            name: tensors.pop(name)
+            for name in list(tensors)
+            if name == "num_updates"
+        }
+        return mapped(lambda task: self._both(task | shared), tensors)
 
-    def _weights(self, tensors: Tensors) -> Tensors:
-        theta = self._adapt(self._support(tensors), tensors["num_updates"])
-        return {name: theta[i] for name, i in self._adapted().items()}
+    def _state(self, tensors: Tensors) -> Tensors:
+        state = self._adapt(self._support(tensors), tensors.get("num_updates"))
+        return self.method.pack(self.network, state)
 
     def _predict(self, tensors: Tensors) -> Tensors:
-        theta = [tf.convert_to_tensor(v) for v in self.theta]
-        for name, i in self._adapted().items():
-            theta[i] = tensors.get(name, theta[i])
-        return self._outputs(theta, tensors)
+        params = self._params
+        theta, _ = self.network.split(params)
+        names = weight_names(self.network.model)
+        given = dict(zip(names, theta, strict=True)) | tensors
+        state = self.method.unpack(self.network, params, given)
+        return self._outputs(state, tensors)
 
     @tf.function(autograph=False)
-    def _adapt(self, support: Batch, num_updates: tf.Tensor) -> Params:
-        def update(step, theta):
-            theta, _ = inner_update(
-                self.loss, theta, support, self.alpha, adapts=self.adapts
-            )
-            return step + 1, theta
+    def _adapt(self, support: Batch, num_updates: tf.Tensor | None) -> State:
+        params = self._params
+        alpha = self.alpha
+        if alpha is None:
+            alpha = self.method.step_size(self.network, params)
+        state = self.method.begin(self.network, params, support)
+        if num_updates is None:
+            return state
 
-        theta = [tf.convert_to_tensor(v) for v in self.theta]
+        def update(step, state):
+            state, _ = self.method.update(self.network, state, support, alpha)
+            return step + 1, state
+
         return tf.while_loop(
             lambda step, _: step < num_updates,
             update,
-            (0, theta),
+            (0, state),
             parallel_iterations=1,
         )[1]
 
-    def _outputs(self, theta: Params, tensors: Tensors) -> Tensors:
+    def _outputs(self, state: State, tensors: Tensors) -> Tensors:
         reference = None
         if self.statistics == "support":
             reference = self._inputs("support_inputs", tensors)
         query = self._inputs("query_inputs", tensors)
-        return self._answer(list(theta), query, reference)
+        return self._answer(state, query, reference)
 
     @tf.function(autograph=False)
-    def _answer(self, theta: Params, query: Any, reference: Any) -> Tensors:
-        outputs = predict(self.model, theta, query, reference=reference)
-        if self.num_ways is None:
+    def _answer(self, state: State, query: Any, reference: Any) -> Tensors:
+        outputs = self.method.predict(
+            self.network, self._params, state, query, reference
+        )
+        if not self.classifies:
             return {"predictions": outputs}
         if not self.from_logits:
             return {"probabilities": outputs}
@@ -150,29 +177,6 @@ class Served:
         return keras.tree.pack_sequence_as(
             self.inputs, [tensors[name] for name in names]
         )
-
-    def _adapted(self) -> dict[str, int]:
-        """The weights that adapt: name -> place in theta."""
-        names = weight_names(self.model)
-        return {names[i]: i for i, moves in enumerate(self.adapts) if moves}
-
-
-def weight_names(model: keras.Model) -> list[str]:
-    """Names of the trainable variables as tensors of the signatures.
-
-    A variable's Keras path without the model's name, anything but letters and
-    digits as an underscore: `sequential/conv2d_1/kernel` is `conv2d_1_kernel`.
-    A number after it keeps names apart that would be equal.
-    """
-    names: list[str] = []
-    for variable in model.trainable_variables:
-        path = variable.path.removeprefix(f"{model.name}/")
-        name = base = re.sub(r"\W", "_", path, flags=re.ASCII)
-        number = 1
-        while name in names:
-            name, number = f"{base}_{number}", number + 1
-        names.append(name)
-    return names
 
 
 def _named(prefix: str, specs: Any) -> Specs:

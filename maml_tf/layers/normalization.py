@@ -194,10 +194,9 @@ def use_exact_normalization(model: keras.Model) -> list[str]:
         The paths of the layers that were exchanged; a log line names them.
     """
     exchanged = []
-    for layer in all_layers(model):
-        if type(layer) in EXACT_LAYERS:
-            layer.__class__ = EXACT_LAYERS[type(layer)]
-            exchanged.append(layer.path)
+    for layer in inexact_layers(model):
+        layer.__class__ = EXACT_LAYERS[type(layer)]
+        exchanged.append(layer.path)
     if exchanged:
         logging.warning(
             "Exchanged Keras' normalization, whose second derivative is "
@@ -208,6 +207,11 @@ def use_exact_normalization(model: keras.Model) -> list[str]:
             ", ".join(exchanged),
         )
     return exchanged
+
+
+def inexact_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """Keras' own normalization layers in a model, wherever they are."""
+    return [x for x in all_layers(model) if type(x) in EXACT_LAYERS]
 
 
 def all_layers(model: keras.Model) -> list[keras.layers.Layer]:

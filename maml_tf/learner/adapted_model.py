@@ -9,12 +9,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.core.losses import STATISTICS, Batch, predict
+from maml_tf.core.losses import STATISTICS, Batch
 from maml_tf.core.maml import Params
+from maml_tf.core.network import Network
 from maml_tf.errors import ConfigError
 from maml_tf.learner.metrics import names_of
 from maml_tf.learner.model_checks import check_normalization, plain_copy
 from maml_tf.learner.objectives import Objective
+from maml_tf.methods.method import Method, State
 from maml_tf.tasks import batches
 
 
@@ -22,15 +24,16 @@ class AdaptedModel:
     """What `Learner.adapt` returns; it does not change any more.
 
     Attributes:
-        theta: the weights theta', one tensor for each of the model's
-            trainable variables.
+        state: what adaptation made: adapted weights, prototypes, ...
         losses: the loss on the support set before each update, floats.
     """
 
     def __init__(
         self,
-        model: keras.Model,
-        theta: Params,
+        network: Network,
+        method: Method,
+        params: Params,
+        state: State,
         support: Batch,
         losses: Sequence[float],
         objectives: Sequence[Objective],
@@ -38,19 +41,38 @@ class AdaptedModel:
     ):
         """
         Args:
-            model: gives the architecture; it is not changed.
-            theta: the adapted weights.
-            support: what they were adapted to.
+            network: the model with its loss; the model is not changed.
+            method: bound to the network.
+            params: all that was meta-learned.
+            state: as the attribute.
+            support: what it was made of.
             losses: as the attribute.
             objectives: the loss and the metrics.
             spec: specs of the examples.
         """
-        self.theta = theta
+        self.state = state
         self.losses = losses
-        self._model = model
+        self._network = network
+        self._method = method
+        self._params = params
         self._support = support
         self._objectives = objectives
         self._spec = spec
+
+    @property
+    def theta(self) -> Params:
+        """The weights theta', one tensor for each trainable variable.
+
+        Raises:
+            ConfigError: if the method does not adapt weights.
+        """
+        weights = self._method.weights(self.state)
+        if weights is None:
+            raise ConfigError(
+                f"{self._method.name} does not adapt weights; what it makes "
+                "of a support set is in `state`."
+            )
+        return weights
 
     def predict(self, x: Any, statistics: str = "support") -> np.ndarray:
         """The network's outputs.
@@ -67,12 +89,13 @@ class AdaptedModel:
             DataError: if `x` is not like the examples of the support set.
             ConfigError: if `statistics` is none of these.
         """
-        check_statistics(self._model, statistics)
-        dtype = self.theta[0].dtype.name
-        inputs = batches.as_batch(x, (), dtype).inputs
+        check_statistics(self._network.model, statistics)
+        inputs = batches.as_batch(x, (), self._dtype).inputs
         batches.check_spec(batches.spec_of(inputs), self._spec.inputs, "inputs")
         reference = self._support.inputs if statistics == "support" else None
-        outputs = predict(self._model, self.theta, inputs, reference=reference)
+        outputs = self._method.predict(
+            self._network, self._params, self.state, inputs, reference
+        )
         return tf.nest.map_structure(lambda y: y.numpy(), outputs)
 
     def evaluate(
@@ -87,7 +110,7 @@ class AdaptedModel:
         Raises:
             DataError, ConfigError: as `predict`, and if targets do not fit.
         """
-        batch = batches.as_batch(x, y, self.theta[0].dtype.name)
+        batch = batches.as_batch(x, y, self._dtype)
         batches.check_sizes(batch)
         batches.check_spec(
             batches.spec_of(batch.targets), self._spec.targets, "targets"
@@ -111,9 +134,10 @@ class AdaptedModel:
         `model.predict` gives what `predict` here does.
 
         Raises:
-            ConfigError: if the model cannot be copied.
+            ConfigError: if the model cannot be copied, or the method does not
+                adapt weights.
         """
-        return plain_copy(self._model, self.theta, self._support.inputs)
+        return plain_copy(self._network.model, self.theta, self._support.inputs)
 
     def save(self, path: str | os.PathLike) -> None:
         """Saves `to_keras()` as a .keras file, for `keras.models.load_model`.
@@ -131,15 +155,20 @@ class AdaptedModel:
         self.to_keras().save(scratch)
         os.replace(scratch, path)
 
+    @property
+    def _dtype(self) -> str:
+        return self._params[0].dtype.name
+
     def __repr__(self) -> str:
+        count = len(tf.nest.flatten(self._support)[0])
         return (
-            f"<AdaptedModel of {self._model.name}: {len(self.losses)} updates "
-            f"on {len(tf.nest.flatten(self._support)[0])} examples>"
+            f"<AdaptedModel of {self._network.model.name}: "
+            f"{len(self.losses)} updates on {count} examples>"
         )
 
 
 def check_statistics(model: keras.Model, statistics: str) -> None:
-    """Sees that batch normalization can work by such statistics.
+    """Checks that batch normalization can work by such statistics.
 
     Raises:
         ConfigError: if it cannot.

@@ -1,35 +1,39 @@
-"""MAML for a user's own model and tasks: fit, evaluate, adapt, save."""
+"""Meta-learning for a user's own model and tasks."""
 
+import contextlib
 import functools
-import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
+from rich.console import Console
 
-from maml_tf.core import maml
-from maml_tf.core.losses import Batch, supervised
-from maml_tf.core.maml import StepSize
-from maml_tf.core.task_loops import loops_for
+from maml_tf.core.losses import Batch
+from maml_tf.core.maml import LossFn, MetaGradient, Params, StepSize, Task
+from maml_tf.core.network import Network
 from maml_tf.errors import ConfigError, check_whole_number
-from maml_tf.layers.normalization import which_adapt
-from maml_tf.learner import files, meta_sgd, serving
+from maml_tf.learner import exporting, saving
 from maml_tf.learner.adapted_model import AdaptedModel, check_statistics
 from maml_tf.learner.evaluation import NUM_TASKS, Evaluator
-from maml_tf.learner.metrics import as_metric, names_of, on_query_set
-from maml_tf.learner.model_checks import (
-    check_adapts,
-    check_model,
-    has_batch_norm,
-)
+from maml_tf.learner.metrics import as_metric, names_of
+from maml_tf.learner.model_checks import check_model, has_batch_norm
 from maml_tf.learner.objectives import as_loss
-from maml_tf.learner.outer_loop import OuterLoop
-from maml_tf.learner.scores import History, Scores
+from maml_tf.learner.scores import Scores
 from maml_tf.learner.task_checks import CheckedTasks, TaskChecks
+from maml_tf.learner.trainer import Trainer
+from maml_tf.methods.maml import MAML
+from maml_tf.methods.meta_sgd import MetaSGD
+from maml_tf.methods.method import Method
 from maml_tf.tasks.stream import TaskStream
-from maml_tf.training.validation import NUM_TASKS as VALIDATION_TASKS
+from maml_tf.training.files import TrainingFiles
+from maml_tf.training.history import History
+from maml_tf.training.validation import (
+    VALIDATE_EVERY,
+    VALIDATION_TASKS,
+    Validation,
+)
 
 
 class Learner:
@@ -38,21 +42,19 @@ class Learner:
     Attributes:
         model: the user's model. `fit` changes its weights; its normalization
             layers were exchanged for exact ones (docs/batch_norm.md).
-        loss: the loss of a task, a function of (theta, batch), with theta the
-            values of `model.trainable_variables`.
-        adapts: for each of these whether inner updates change it.
-        num_steps: inner updates.
-        first_order: whether meta-gradients leave out second derivatives.
-        learn_alpha: whether step sizes are learned, too (Meta-SGD).
+        method: how it learns and adapts.
+        network: the model with its loss.
+        name: what progress is shown under.
     """
 
     def __init__(
         self,
         model: keras.Model,
         loss: Any,
-        alpha: float = 0.01,
-        num_steps: int = 1,
+        alpha: float | None = None,
+        num_steps: int | None = None,
         *,
+        method: Method | None = None,
         adapts: Callable[[keras.Variable], bool] | None = None,
         first_order: bool = False,
         metrics: Sequence[Any] = (),
@@ -65,8 +67,11 @@ class Learner:
                 (targets, outputs). A cross-entropy that is given by name
                 takes outputs as logits, unless the network ends in softmax or
                 sigmoid. What layers add (regularizers) is added to it.
-            alpha: size of an inner step.
-            num_steps: inner updates.
+            alpha: size of an inner step; None: 0.01.
+            num_steps: inner updates; None: 1.
+            method: another method than MAML, such as `maml_tf.Reptile()`. It
+                has settings of its own, in place of `alpha`, `num_steps`,
+                `adapts`, `first_order` and `learn_alpha`.
             adapts: says of a trainable variable whether inner updates change
                 it; None adapts all but the offsets and scales of
                 normalization, as the paper. All are meta-learned.
@@ -80,33 +85,55 @@ class Learner:
             ConfigError: if something makes no sense.
         """
         check_model(model)
-        if not (isinstance(alpha, int | float) and 0 < alpha < math.inf):
-            raise ConfigError(
-                f"alpha must be a positive number. Received: alpha={alpha!r}"
+        given = {
+            name: value
+            for name, value in (
+                ("alpha", alpha),
+                ("num_steps", num_steps),
+                ("adapts", adapts),
+                ("first_order", first_order or None),
             )
-        check_whole_number("num_steps", num_steps, least=1)
-        self.model = model
-        self.num_steps = num_steps
-        self.first_order = first_order
-        self.learn_alpha = learn_alpha
-        self.adapts = which_adapt(model, adapts)
-        check_adapts(model, self.adapts)
+            if value is not None
+        }
+        if method is None:
+            method = MetaSGD(**given) if learn_alpha else MAML(**given)
+        elif given or learn_alpha:
+            raise ConfigError(
+                f"{', '.join(given) or 'learn_alpha'} does not go with method; "
+                "give the method its settings, as in method=maml_tf.MAML("
+                "alpha=0.1)."
+            )
         objective = as_loss(loss, model)
         self.objectives = [objective]
         self.objectives += [as_metric(metric, objective) for metric in metrics]
         self._names = names_of(self.objectives)
-        self.loss = supervised(model, objective)
-        self.initial_alpha = float(alpha)
-        learning = [learn_alpha and moves for moves in self.adapts]
-        self.alphas = meta_sgd.initial_step_sizes(model, learning, alpha)
-        self.checks = TaskChecks(model, self.loss, objective)
-        self.outer_loop = OuterLoop(model, self._task_gradient, self.alphas)
+        self.model = model
+        self.name = model.name
+        self.network = Network(model, objective)
+        self.method = method.bind(self.network)
+        self.method_variables = self.method.variables(self.network)
+        self.checks = TaskChecks(
+            self.network, self.method, objective, lambda: self.params
+        )
+        self.trainer = Trainer(
+            model, self._task_gradient, self.method_variables
+        )
         self._evaluators: dict[str, Evaluator] = {}
+
+    @property
+    def loss(self) -> LossFn:
+        """The loss of a task, a function of (theta, batch)."""
+        return self.network.loss
 
     @property
     def iterations(self) -> int:
         """Meta-steps taken so far."""
-        return self.outer_loop.iterations
+        return self.trainer.iterations
+
+    @property
+    def history(self) -> History:
+        """The course of the latest `fit`, also if it was interrupted."""
+        return self.trainer.history
 
     @property
     def spec(self) -> Batch | None:
@@ -114,17 +141,20 @@ class Learner:
         return self.checks.spec
 
     @property
-    def alpha(self) -> StepSize:
+    def alpha(self) -> StepSize | None:
         """The step size; a list of them, one for each variable, if learned."""
-        if not self.learn_alpha:
-            return self.initial_alpha
-        values = [tf.convert_to_tensor(a) for a in self.alphas]
-        return meta_sgd.step_sizes(values, self.adapts)
+        return self.method.step_size(self.network, self.params)
 
     @property
     def theta(self) -> list[tf.Tensor]:
         """The values of the model's trainable variables now."""
-        return [tf.convert_to_tensor(v) for v in self.model.trainable_variables]
+        return self.network.theta
+
+    @property
+    def params(self) -> Params:
+        """All that is meta-learned: theta, and what the method adds."""
+        more = [tf.convert_to_tensor(v) for v in self.method_variables]
+        return [*self.theta, *more]
 
     def fit(
         self,
@@ -132,37 +162,106 @@ class Learner:
         iterations: int,
         *,
         meta_batch_size: int = 16,
-        optimizer: str | keras.optimizers.Optimizer = "adam",
+        optimizer: str | keras.optimizers.Optimizer | None = None,
         validation: TaskStream | None = None,
-        progress: bool = True,
+        statistics: str = "support",
+        steps_per_epoch: int = VALIDATE_EVERY,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        directory: str | os.PathLike | TrainingFiles | None = None,
+        progress: bool | Console = True,
     ) -> History:
-        """Meta-trains the model: Algorithm 1.
+        """Meta-trains the model: Algorithm 1, for methods of its kind.
 
-        Goes on where the call before ended, with the next tasks.
+        Goes on where the call before ended, with the next tasks. In a
+        directory it goes on where training stopped there, in whatever way,
+        and ends with the same weights as if it had not.
 
         Args:
             tasks: the training tasks.
-            iterations: meta-steps to take.
+            iterations: meta-steps to take; with a directory, all that are to
+                be taken there, so that the same call goes on after a stop.
             meta_batch_size: tasks of a meta-step.
-            optimizer: the outer optimizer; one by name is kept for later.
-            validation: 200 of these tasks are evaluated every 500 meta-steps
-                and at the end.
-            progress: show it.
+            optimizer: the outer optimizer; None takes the method's, Adam for
+                most. One by name is kept for later calls.
+            validation: 200 of these tasks are evaluated at the end of each
+                epoch.
+            statistics: as for `evaluate`, in validation.
+            steps_per_epoch: meta-steps of an epoch, which ends in validation,
+                a checkpoint and the callbacks' `on_epoch_end`.
+            callbacks: Keras' or a user's. Their batch is a call of the
+                compiled step, which takes up to 50 meta-steps of small
+                models; logs are the mean losses, and `val_loss`, `val_<name>`
+                of validation.
+            directory: keeps checkpoints of all that training changes, the
+                weights that did best in validation (by accuracy if that is
+                measured, else by loss), logs as CSV and for TensorBoard.
+            progress: show it; or the console to show it on.
+
+        Returns:
+            The course of training, which `history` holds meanwhile.
 
         Raises:
             ConfigError, DataError: if tasks and model do not fit.
+            RunDirectoryError: if the directory cannot be used.
             TrainingDivergedError: if a loss is not finite.
         """
-        check_whole_number("iterations", iterations, least=1)
-        check_whole_number("meta_batch_size", meta_batch_size, least=1)
-        return self.outer_loop.run(
-            CheckedTasks(tasks, self.checks),
-            optimizer,
-            iterations,
-            meta_batch_size,
-            validation and functools.partial(self._validate, validation),
-            progress,
+        for name, value in (
+            ("iterations", iterations),
+            ("meta_batch_size", meta_batch_size),
+            ("steps_per_epoch", steps_per_epoch),
+        ):
+            check_whole_number(name, value, least=1)
+        stream = CheckedTasks(tasks, self.checks)
+        outer = self.trainer.optimizer(optimizer or self.method.outer_optimizer)
+        end = self.iterations + iterations
+        files = directory
+        with contextlib.ExitStack() as stack:
+            if directory is not None and not isinstance(files, TrainingFiles):
+                files = TrainingFiles(directory, self.state(outer))
+                stack.enter_context(files.locked())
+                end = iterations
+                self.trainer.iterations = files.restore(end)
+            return self.trainer.run(
+                stream,
+                outer,
+                end,
+                meta_batch_size,
+                steps_per_epoch=steps_per_epoch,
+                validation=self._validation(validation, statistics, files),
+                files=files,
+                callbacks=callbacks,
+                console=(
+                    progress
+                    if isinstance(progress, Console)
+                    else Console(quiet=not progress)
+                ),
+                name=self.name,
+            )
+
+    def with_loss(self, loss: Any) -> "Learner":
+        """A learner with another loss, which shares all that was learned."""
+        other = Learner(
+            self.model,
+            loss,
+            method=self.method,
+            metrics=[metric.given for metric in self.objectives[1:]],
         )
+        other.method_variables = self.method_variables
+        return other
+
+    def start_at(self, iteration: int) -> None:
+        """Counts `iteration` meta-steps as taken: the next tasks follow."""
+        self.trainer.iterations = iteration
+
+    def state(
+        self, optimizer: keras.optimizers.Optimizer
+    ) -> dict[str, list[tf.Variable]]:
+        """All that `fit` changes, by name, for checkpoints."""
+        return {
+            "weights": [v.value for v in self.model.variables],
+            "method": [v.value for v in self.method_variables],
+            "optimizer": [v.value for v in optimizer.variables],
+        }
 
     def evaluate(
         self,
@@ -170,6 +269,7 @@ class Learner:
         num_tasks: int = NUM_TASKS,
         num_steps: int | None = None,
         *,
+        alpha: StepSize | None = None,
         statistics: str = "support",
     ) -> Scores:
         """Loss and metrics on query sets after 0, 1, ..., n updates.
@@ -178,6 +278,7 @@ class Learner:
             tasks: held-out tasks; the first of them are taken.
             num_tasks: how many.
             num_steps: n; None: as in training.
+            alpha: size of an update; None: as in training.
             statistics: as for `AdaptedModel.predict`.
 
         Raises:
@@ -187,16 +288,13 @@ class Learner:
         check_whole_number("num_tasks", num_tasks, least=1)
         num_steps = self._updates(num_steps)
         if statistics not in self._evaluators:
-            metrics = on_query_set(
-                self.model, self.objectives, statistics == "support"
-            )
             self._evaluators[statistics] = Evaluator(
-                self.loss, self.adapts, metrics, loops_for(self.model)
+                self.network, self.method, self.objectives, statistics
             )
         values = self._evaluators[statistics](
-            self.theta,
+            self.params,
             CheckedTasks(tasks, self.checks, finite=True),
-            self.alpha,
+            self.alpha if alpha is None else alpha,
             num_tasks,
             num_steps,
         )
@@ -210,7 +308,7 @@ class Learner:
         support_x: Any,
         support_y: Any,
         num_steps: int | None = None,
-        alpha: float | None = None,
+        alpha: StepSize | None = None,
     ) -> AdaptedModel:
         """Adapts to a task; the learner and its model do not change.
 
@@ -224,18 +322,22 @@ class Learner:
             ConfigError, DataError: if examples and model do not fit.
         """
         support = self.checks.support(support_x, support_y)
-        adaptation = maml.adapt(
-            self.loss,
-            self.theta,
-            [support] * self._updates(num_steps),
-            self.alpha if alpha is None else alpha,
-            adapts=self.adapts,
-        )
+        alpha = self.alpha if alpha is None else alpha
+        params = self.params
+        state = self.method.begin(self.network, params, support)
+        losses = []
+        for _ in range(self._updates(num_steps)):
+            state, loss = self.method.update(
+                self.network, state, support, alpha
+            )
+            losses.append(float(loss))
         return AdaptedModel(
-            self.model,
-            adaptation.iterates[-1],
+            self.network,
+            self.method,
+            params,
+            state,
             support,
-            [float(loss) for loss in adaptation.losses],
+            losses,
             self.objectives,
             self.spec,
         )
@@ -256,7 +358,7 @@ class Learner:
             ExportError: if there is something at `path`.
         """
         check_statistics(self.model, statistics)
-        serving.export(self, path, statistics)
+        exporting.export(self, path, statistics)
 
     def save(self, path: str | os.PathLike) -> None:
         """Saves the learner to a directory, without the optimizer's state.
@@ -264,7 +366,7 @@ class Learner:
         Raises:
             ConfigError: if it cannot be saved there.
         """
-        files.save(self, path)
+        saving.save(self, path)
 
     @classmethod
     def load(
@@ -283,41 +385,50 @@ class Learner:
             custom_objects: by name, the user's own layers and functions.
 
         Raises:
-            ConfigError: if that does not do.
+            ConfigError: if the learner cannot be restored.
         """
-        return files.load(cls, path, loss, metrics, custom_objects)
+        return saving.load(cls, path, loss, metrics, custom_objects)
 
     def __repr__(self) -> str:
-        size = "learned" if self.learn_alpha else f"{self.initial_alpha:g}"
         return (
-            f"<Learner of {self.model.name}: loss {self.objectives[0].name}, "
-            f"alpha {size}, {self.num_steps} updates of {sum(self.adapts)} of "
-            f"{len(self.adapts)} variables, {self.iterations} iterations>"
+            f"<Learner of {self.model.name}: {self.method}, loss "
+            f"{self.objectives[0].name}, {self.iterations} iterations>"
         )
 
-    def _task_gradient(
-        self, parameters: maml.Params, task: maml.Task
-    ) -> maml.MetaGradient:
-        options = {"adapts": self.adapts, "first_order": self.first_order}
-        if self.learn_alpha:
-            return meta_sgd.meta_sgd_gradient(
-                self.loss, parameters, task, self.num_steps, **options
-            )
-        return maml.task_meta_gradient(
-            self.loss,
-            parameters,
-            task,
-            self.initial_alpha,
-            self.num_steps,
-            **options,
-        )
+    def _task_gradient(self, params: Params, task: Task) -> MetaGradient:
+        return self.method.task_gradient(self.network, params, task)
 
     def _updates(self, num_steps: int | None) -> int:
         if num_steps is None:
-            return self.num_steps
+            return self.method.num_steps
         check_whole_number("num_steps", num_steps, least=0)
+        if num_steps and not self.method.num_steps:
+            raise ConfigError(
+                f"{self.method.name} has no updates. Leave out num_steps.",
+                "num_steps",
+            )
         return num_steps
 
-    def _validate(self, tasks: TaskStream) -> dict[str, float]:
-        scores = self.evaluate(tasks, VALIDATION_TASKS)
-        return {name: scores.mean(name) for name in self._names}
+    def _validation(
+        self,
+        tasks: TaskStream | None,
+        statistics: str,
+        files: TrainingFiles | None,
+    ) -> Validation | None:
+        if tasks is None:
+            return None
+        accuracy = "accuracy" in self._names
+        return Validation(
+            functools.partial(self._validate, tasks, statistics),
+            "accuracy" if accuracy else "loss",
+            larger_is_better=accuracy,
+            log=files and files.validation_log(self._names),
+            best=files and files.best,
+        )
+
+    def _validate(self, tasks: TaskStream, statistics: str) -> dict[str, float]:
+        scores = self.evaluate(tasks, VALIDATION_TASKS, statistics=statistics)
+        return {
+            name: float(values[:, -1].mean())
+            for name, values in scores.values.items()
+        }

@@ -1,14 +1,12 @@
 """Metrics as a user names them."""
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from maml_tf.core.losses import MetricFn, hit_rate, predict
-from maml_tf.core.maml import Params, Task
+from maml_tf.core.losses import hit_rate
 from maml_tf.errors import ConfigError
 from maml_tf.learner.objectives import (
     BINARY,
@@ -54,25 +52,6 @@ def as_metric(metric: Any, loss: Objective) -> Objective:
             f"Received: {metric!r}"
         )
     return Objective(name_of(metric), metric, metric)
-
-
-def on_query_set(
-    model: keras.Model, objectives: Sequence[Objective], by_support: bool
-) -> list[MetricFn]:
-    """Objectives on a task's query set, without what layers add.
-
-    Args:
-        model: the network.
-        objectives: what to measure.
-        by_support: normalize batches by the support set's statistics.
-    """
-
-    def measure(objective: Objective, theta: Params, task: Task) -> tf.Tensor:
-        reference = task.support.inputs if by_support else None
-        outputs = predict(model, theta, task.query.inputs, reference=reference)
-        return tf.reduce_mean(objective(task.query.targets, outputs))
-
-    return [functools.partial(measure, o) for o in objectives]
 
 
 def names_of(objectives: Sequence[Objective]) -> list[str]:

@@ -1,13 +1,15 @@
 """What a learner needs of a user's model, and plain copies of it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from maml_tf.core.losses import Batch, predict
-from maml_tf.core.maml import LossFn, Params
+from maml_tf.core.losses import Batch
+from maml_tf.core.maml import Params
 from maml_tf.core.model_copies import copy_model
+from maml_tf.core.network import Network
 from maml_tf.errors import ConfigError, DataError, first_lines
 from maml_tf.layers.activation import ReLU
 from maml_tf.layers.convolution import Conv2D
@@ -16,6 +18,7 @@ from maml_tf.layers.normalization import (
     BatchNormalization,
     all_layers,
 )
+from maml_tf.methods.method import Method
 
 _PLAIN_LAYERS = {
     **{exact: plain for plain, exact in EXACT_LAYERS.items()},
@@ -25,7 +28,7 @@ _PLAIN_LAYERS = {
 
 
 def check_model(model: keras.Model) -> None:
-    """Sees that a model has weights to learn and repeats what it computes.
+    """Checks that a model has weights to learn and repeats what it computes.
 
     Raises:
         ConfigError: if it does not.
@@ -53,21 +56,8 @@ def check_model(model: keras.Model) -> None:
         )
 
 
-def check_adapts(model: keras.Model, adapts: Sequence[bool]) -> None:
-    """Sees that something adapts.
-
-    Raises:
-        ConfigError: if nothing does.
-    """
-    if not any(adapts):
-        raise ConfigError(
-            "No variable adapts. Let `adapts` be true of some of: "
-            f"{named([True] * len(adapts), model)}"
-        )
-
-
 def check_normalization(model: keras.Model) -> None:
-    """Sees that batch normalization can go by other examples' statistics.
+    """Checks that batch normalization can go by other examples' statistics.
 
     Raises:
         ConfigError: if a layer of the user's own stands in the way.
@@ -91,15 +81,19 @@ def has_batch_norm(model: keras.Model) -> bool:
     )
 
 
-def outputs_on(model: keras.Model, theta: Params, batch: Batch):
-    """The model's outputs, as NumPy arrays.
+def outputs_on(
+    network: Network, method: Method, params: Params, batch: Batch
+) -> Any:
+    """What a method predicts of the support set itself, as NumPy arrays.
 
     Raises:
-        DataError: if it cannot take the inputs.
+        DataError: if the model cannot take the inputs.
     """
     try:
-        outputs = predict(model, theta, batch.inputs)
+        state = method.begin(network, params, batch)
+        outputs = method.predict(network, params, state, batch.inputs)
     except (ValueError, TypeError, tf.errors.OpError, LookupError) as e:
+        model = network.model
         shapes = [x.shape for x in tf.nest.flatten(batch.inputs)]
         raise DataError(
             f"{model.name} cannot take these inputs: shapes {shapes}; it takes "
@@ -129,17 +123,22 @@ def cancelled_biases(model: keras.Model, ignored: Sequence[bool]) -> list[bool]:
     return [id(v) in biases & unused for v in model.trainable_variables]
 
 
-def ignored_by(loss: LossFn, theta: Params, batch: Batch) -> list[bool]:
+def ignored_by(
+    network: Network, method: Method, params: Params, batch: Batch
+) -> list[bool]:
     """For each entry of theta whether the loss does not depend on it.
 
     Raises:
         ConfigError: if the loss cannot be computed.
     """
-    theta = [tf.convert_to_tensor(t) for t in theta]
+    theta, others = network.split(params)
     try:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(theta)
-            value = loss(theta, batch)
+            both = [*theta, *others]
+            state = method.begin(network, both, batch)
+            outputs = method.predict(network, both, state, batch.inputs)
+            value = tf.reduce_mean(network.objective(batch.targets, outputs))
         gradients = tape.gradient(value, theta)
     except (ValueError, TypeError, tf.errors.OpError, LookupError) as e:
         raise ConfigError(

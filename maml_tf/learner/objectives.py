@@ -83,12 +83,15 @@ class Objective:
             targets = tf.expand_dims(targets, -1)
         return self.function(targets, outputs)
 
-    def check_targets(self, targets: np.ndarray, num_classes: int) -> None:
-        """Sees that labels are such, and that there are two classes or more.
+    def check_targets(
+        self, targets: np.ndarray, num_classes: int | None
+    ) -> None:
+        """Checks that labels are such, and that there are two classes or more.
 
         Args:
             targets: of one task or of several, [..., examples, ...].
-            num_classes: the network's outputs of an example.
+            num_classes: the network's outputs of an example; None if a task
+                may have any number of classes.
 
         Raises:
             DataError: if they are not.
@@ -102,7 +105,13 @@ class Objective:
                 "use 'categorical_crossentropy' if they are one-hot."
             )
         low, high = targets.min(), targets.max()
-        if low < 0 or high >= num_classes:
+        if num_classes is None:
+            if low < 0:
+                raise DataError(
+                    "Labels must be 0, 1, ... Received: labels from "
+                    f"{low}. Number the classes of a task from 0."
+                )
+        elif low < 0 or high >= num_classes:
             raise DataError(
                 f"Labels must be 0, ..., {num_classes - 1}, as the network "
                 f"has {num_classes} outputs. Received: labels from {low} to "
@@ -111,7 +120,7 @@ class Objective:
             )
 
     def check_outputs(self, targets: np.ndarray, outputs: np.ndarray) -> None:
-        """Sees that a network's outputs are what is compared with targets.
+        """Checks that a network's outputs are what is compared with targets.
 
         Raises:
             ConfigError: if they are not.

@@ -1,42 +1,59 @@
-"""What fitting and evaluating a learner give, in tables."""
+"""What an evaluation found: values of every task, and their summaries."""
 
 import dataclasses
 
 import numpy as np
 
-from maml_tf.learner.evaluation import Summary, summarize
 
-
-@dataclasses.dataclass
-class History:
-    """The course of `Learner.fit`.
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """A metric after some number of updates over many tasks.
 
     Attributes:
-        iterations: the meta-steps at which there are values.
-        losses: by name, mean over the meta-steps since the value before:
-            `pre_update` on support sets before the first inner update,
-            `post_update` on query sets after the last.
-        validation: rows of `iteration` and the means of `Scores`.
+        update: number of updates.
+        mean, ci95, sd: over the tasks that did not diverge; ci95 is
+            1.96 sd / sqrt(tasks), sd the population's, as in the original.
+            Infinite for no task, ci95 for fewer than two.
+        median: over all tasks, those without a number at the worst end.
+        diverged: tasks whose value is not finite or above the bound.
     """
 
-    iterations: list[int] = dataclasses.field(default_factory=list)
-    losses: dict[str, list[float]] = dataclasses.field(default_factory=dict)
-    validation: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    update: int
+    mean: float
+    ci95: float
+    sd: float
+    median: float
+    diverged: int
 
-    def add(self, iteration: int, losses: dict[str, float]) -> None:
-        """Notes the mean losses up to an iteration."""
-        self.iterations.append(iteration)
-        for name, value in losses.items():
-            self.losses.setdefault(name, []).append(value)
 
-    def __repr__(self) -> str:
-        if not self.iterations:
-            return "<History: nothing yet>"
-        ends = ", ".join(
-            f"{name} {values[0]:.4g} -> {values[-1]:.4g}"
-            for name, values in self.losses.items()
+def summarize(
+    values: np.ndarray, diverged_above: float, worst: float
+) -> list[Summary]:
+    """Summaries for each number of updates.
+
+    Args:
+        values: [num_tasks, num_updates + 1].
+        diverged_above: a value above it counts as diverged.
+        worst: what the median takes NaN for.
+    """
+    summaries = []
+    for update, column in enumerate(values.astype(np.float64).T):
+        good = np.isfinite(column) & (column <= diverged_above)
+        kept = column[good]
+        mean, sd = (kept.mean(), kept.std()) if kept.size else (np.inf, np.inf)
+        # One task says nothing of how they spread.
+        ci95 = 1.96 * sd / np.sqrt(kept.size) if kept.size > 1 else np.inf
+        summaries.append(
+            Summary(
+                update,
+                float(mean),
+                float(ci95),
+                float(sd),
+                float(np.median(np.where(np.isnan(column), worst, column))),
+                int((~good).sum()),
+            )
         )
-        return f"<History to iteration {self.iterations[-1]}: {ends}>"
+    return summaries
 
 
 @dataclasses.dataclass(frozen=True)

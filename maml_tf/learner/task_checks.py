@@ -1,5 +1,6 @@
 """Whether the examples that a learner is given fit its model and loss."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -8,7 +9,8 @@ import tensorflow as tf
 from absl import logging
 
 from maml_tf.core.losses import Batch
-from maml_tf.core.maml import LossFn, Task
+from maml_tf.core.maml import Params, Task
+from maml_tf.core.network import Network
 from maml_tf.errors import ConfigError, DataError
 from maml_tf.learner.model_checks import (
     cancelled_biases,
@@ -17,6 +19,7 @@ from maml_tf.learner.model_checks import (
     outputs_on,
 )
 from maml_tf.learner.objectives import CATEGORICAL, SPARSE, Objective
+from maml_tf.methods.method import Method
 from maml_tf.tasks import batches
 from maml_tf.tasks.stream import TaskStream
 
@@ -27,21 +30,30 @@ class TaskChecks:
     Attributes:
         spec: a `Batch` of `tf.TensorSpec`s, of any number of examples; None
             before the first.
-        num_outputs: the last axis of the model's outputs; None before.
+        num_outputs: the last axis of the model's outputs; None before, and
+            where the tasks decide it.
     """
 
-    def __init__(self, model: keras.Model, loss: LossFn, objective: Objective):
+    def __init__(
+        self,
+        network: Network,
+        method: Method,
+        objective: Objective,
+        params: Callable[[], Params],
+    ):
         """
         Args:
-            model: the network.
-            loss: as a function of (theta, batch).
-            objective: the same as a function of (targets, outputs).
+            network: the model with its loss.
+            method: bound to the network.
+            objective: the loss, and what is known of it.
+            params: gives the present values of all that is meta-learned.
         """
-        self._model = model
-        self._loss = loss
+        self._network = network
+        self._method = method
         self._objective = objective
+        self._params = params
         self._dtype = keras.backend.standardize_dtype(
-            model.trainable_variables[0].dtype
+            network.model.trainable_variables[0].dtype
         )
         self.spec: Batch | None = None
         self.num_outputs: int | None = None
@@ -90,25 +102,26 @@ class TaskChecks:
     def _check_first(self, batch: Batch) -> None:
         if self.spec is not None:
             return
-        theta = self._model.trainable_variables
-        outputs = outputs_on(self._model, theta, batch)
+        network, method, params = self._network, self._method, self._params()
+        outputs = outputs_on(network, method, params, batch)
         self._objective.check_outputs(batch.targets, outputs)
         if self._objective.kind is not None:
-            self.num_outputs = outputs.shape[-1]
+            if method.fixed_outputs:
+                self.num_outputs = outputs.shape[-1]
             self._objective.check_targets(batch.targets, self.num_outputs)
-        ignored = ignored_by(self._loss, theta, batch)
+        ignored = ignored_by(network, method, params, batch)
         if all(ignored):
             raise ConfigError(
                 "The loss does not depend on any of the network's weights. Let "
                 "it be a differentiable function of the outputs."
             )
-        cancelled = cancelled_biases(self._model, ignored)
+        cancelled = cancelled_biases(network.model, ignored)
         ignored = [i and not c for i, c in zip(ignored, cancelled, strict=True)]
         if any(ignored):
             logging.warning(
                 "The loss ignores some variables, whose gradient counts as "
                 "zero: %s",
-                named(ignored, self._model),
+                named(ignored, network.model),
             )
         self.spec = batches.spec_of(batch)
 
@@ -177,7 +190,7 @@ class CheckedTasks:
         return self._last
 
     def check_finite(self) -> None:
-        """Sees that the tasks that were asked for last hold finite values.
+        """Checks that the tasks that were asked for last hold finite values.
 
         Raises:
             DataError: if one is not.

@@ -19,9 +19,9 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from maml_tf.core.maml import Params, inner_update
+from maml_tf.core.network import weight_names
 from maml_tf.export.checks import require
 from maml_tf.export.saved_model import check_free, write_saved_model
-from maml_tf.export.signatures import weight_names
 from maml_tf.rl import advantages
 from maml_tf.rl.losses import Experience, reinforce
 from maml_tf.rl.policy import GaussianPolicy, log_std

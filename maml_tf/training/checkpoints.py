@@ -64,7 +64,9 @@ class Checkpoints:
                 raise TrainingDivergedError(
                     f"At iteration {iteration} the {name} hold values that "
                     "are not finite; they were not saved. Lower the step "
-                    "sizes (--update_lr, --meta_lr)."
+                    "sizes alpha and beta.",
+                    "alpha",
+                    "beta",
                 )
         self._directory.mkdir(parents=True, exist_ok=True)
         scratch = self._directory / _SCRATCH
@@ -76,7 +78,8 @@ class Checkpoints:
             raise RunDirectoryError(
                 f"Cannot write a checkpoint to {self._directory} "
                 f"({e.message.splitlines()[0]}). Make room, or choose another "
-                "--logdir."
+                "logdir.",
+                "logdir",
             ) from e
         manifest = {"iteration": iteration, "sha256": _checksums(scratch)}
         write_atomically(scratch / _MANIFEST, json.dumps(manifest, indent=2))

@@ -1,112 +1,119 @@
-"""The training loop: tasks in, checkpoints, logs and progress out."""
+"""The training loop: meta-steps in, logs, checkpoints and progress out."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.core.maml import MetaGradientFn, Task
+from maml_tf.core.maml import Task
 from maml_tf.core.meta_step import MetaStep
 from maml_tf.errors import TrainingDivergedError
 from maml_tf.tasks.stream import TaskStream
-from maml_tf.training.checkpoints import Checkpoints
-from maml_tf.training.logs import IterationLog, RunningMeans
-from maml_tf.training.validation import VALIDATE_EVERY, Validation
+from maml_tf.training.callbacks import KerasCallbacks
+from maml_tf.training.files import TrainingFiles
+from maml_tf.training.history import History
+from maml_tf.training.logs import RunningMeans
+from maml_tf.training.validation import Validation
 
-LOG_FIELDS = ("pre_update", "post_update")  # losses
 LOG_EVERY = 100  # iterations; the original's summary interval
-CHECKPOINT_EVERY = 1000  # iterations, a multiple of LOG_EVERY
-HINT = (
-    "The last checkpoint before it stays. Lower the step sizes (--update_lr, "
-    "--meta_lr)."
-)
+
+# Iterations done so far, and the values by name of those since the last time.
+Steps = Iterable[tuple[int, dict[str, np.ndarray]]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Phase:
-    """A stretch of training with one objective and an optimizer of its own.
+@dataclasses.dataclass
+class Loop:
+    """What happens around the iterations of a training.
+
+    Being killed and starting again with the newest checkpoint gives the same
+    weights and logs as running through. So does ending and going on to more
+    iterations, but that logs and validation have a row more: that of the end.
 
     Attributes:
-        iterations: how many meta-steps.
-        task_gradient: gradient and losses of one task.
-        optimizer: the outer optimizer.
-    """
-
-    iterations: int
-    task_gradient: MetaGradientFn
-    optimizer: keras.optimizers.Optimizer
-
-
-def train(
-    model: keras.Model,
-    phases: Sequence[Phase],
-    stream: TaskStream,
-    meta_batch_size: int,
-    checkpoints: Checkpoints,
-    start: int,
-    log: IterationLog,
-    on_progress: Callable[[int, dict[str, float]], None],
-    validation: Validation | None = None,
-) -> None:
-    """Runs the phases one after the other: Algorithm 1 from `start` on.
-
-    Iteration i sees tasks i * meta_batch_size, ... of the stream. Being killed
-    and starting again with the newest checkpoint gives the same weights and
-    log as running through. So does ending and going on to more iterations,
-    but that the log and the validation have a row more: that of the end.
-
-    Args:
-        model: its trainable variables are theta.
-        phases: what to do, in order; iterations count through.
-        stream: the training tasks.
-        meta_batch_size: tasks of one meta-step.
-        checkpoints: where the state is saved; restored by the caller.
-        start: iterations done already.
-        log: takes the losses, averaged since the row before.
+        history: takes the means since the row before.
         on_progress: called with the number of iterations done and the latest
-            losses and validation metric (empty before the first).
-        validation: if there is one, it is made every `VALIDATE_EVERY`
-            iterations and at the end, each time followed by a checkpoint.
-
-    Raises:
-        TrainingDivergedError: if a loss is not finite.
+            means and validation (empty before the first).
+        log_every: iterations between two rows of the history and the log.
+        steps_per_epoch: iterations between two validations, each followed by
+            a checkpoint. Both are made at the end, too.
+        files: where logs and checkpoints go; None keeps none.
+        validation: measures the network.
+        callbacks: a user's.
     """
-    log.start(start)
-    latest: dict[str, float] = {}
-    checkpoint_every = CHECKPOINT_EVERY
-    if validation:
-        latest |= validation.start(start)
-        checkpoint_every = VALIDATE_EVERY
-    means = RunningMeans()
-    end = 0
-    last = sum(phase.iterations for phase in phases)
-    for phase in phases:
-        end += phase.iterations
-        first = max(start, end - phase.iterations)
-        if first >= end:
-            continue
-        step = MetaStep(
-            model,
-            phase.optimizer,
-            phase.task_gradient,
-            example=stream.tasks(0, meta_batch_size),
-        )
-        for iteration, losses in meta_steps(
-            step, stream, meta_batch_size, first, end, LOG_EVERY
-        ):
-            means.add(losses)
-            if iteration % LOG_EVERY == 0 or iteration == last:
-                row = means.take()
-                log.write(iteration, row)
-                latest |= row
-            if iteration % checkpoint_every == 0 or iteration == last:
-                if validation:
-                    latest |= validation(iteration)
-                log.flush()  # rows before a checkpoint are not written again
-                checkpoints.save(iteration)
-            on_progress(iteration, latest)
+
+    history: History
+    on_progress: Callable[[int, dict[str, float]], None]
+    log_every: int = LOG_EVERY
+    steps_per_epoch: int = 1000
+    files: TrainingFiles | None = None
+    validation: Validation | None = None
+    callbacks: KerasCallbacks | None = None
+
+    def run(self, steps: Steps, start: int, end: int) -> None:
+        """Goes through iterations start, ..., end - 1.
+
+        Raises:
+            TrainingDivergedError: if a value that would be saved is not
+                finite.
+            RunDirectoryError: if a checkpoint cannot be written.
+        """
+        latest: dict[str, float] = {}
+        if self.files:
+            self.files.log.start(start)
+            self.history.read(self.files.log.rows())
+        if self.validation:
+            earlier = self.validation.start(start)
+            self.history.validation += earlier
+            latest |= _named(earlier[-1] if earlier else {})
+        if self.callbacks:
+            self.callbacks.begin(start)
+        means, epoch = RunningMeans(), RunningMeans()
+        for done, values in steps:
+            means.add(values)
+            epoch.add(values)
+            if self.callbacks:
+                self.callbacks.step(done, values)
+            last = done == end or self._stopped()
+            if last or done % self.log_every == 0:
+                latest |= self._log(done, means.take())
+            if last or done % self.steps_per_epoch == 0:
+                latest |= self._end_epoch(done, epoch.take())
+            self.on_progress(done, latest)
+            if self._stopped():
+                break
+        if self.callbacks:
+            self.callbacks.end()
+
+    def _stopped(self) -> bool:
+        return self.callbacks is not None and self.callbacks.stopped
+
+    def _log(self, done: int, row: dict[str, float]) -> dict[str, float]:
+        self.history.add(done, row)
+        if self.files:
+            self.files.log.write(done, row)
+        return row
+
+    def _end_epoch(self, done: int, row: dict[str, float]) -> dict[str, float]:
+        measured: dict[str, float] = {}
+        if self.validation:
+            measured = self.validation(done)
+            self.history.add_validation(done, measured)
+        if self.files:
+            self.files.log.flush()  # rows before a checkpoint stay
+            self.files.checkpoints.save(done)
+        if self.callbacks:
+            self.callbacks.end_epoch(row, measured)
+        return _named(measured)
+
+
+def _named(measured: dict[str, float]) -> dict[str, float]:
+    """What validation measured, as it stands beside the losses."""
+    return {
+        f"validation {name}": x
+        for name, x in measured.items()
+        if name != "iteration"
+    }
 
 
 def meta_steps(
@@ -115,8 +122,8 @@ def meta_steps(
     meta_batch_size: int,
     first: int,
     last: int,
-    pause_every: int,
-    hint: str = HINT,
+    pauses: tuple[int, ...],
+    hint: str,
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """Takes the meta-steps first, ..., last - 1, many in a call.
 
@@ -126,7 +133,7 @@ def meta_steps(
         meta_batch_size: tasks of one meta-step.
         first: iterations done already.
         last: iterations done at the end.
-        pause_every: no call goes beyond a multiple of it.
+        pauses: no call goes beyond a multiple of any of them.
         hint: what to do if training diverges.
 
     Yields:
@@ -138,7 +145,7 @@ def meta_steps(
     """
     iteration = first
     while iteration < last:
-        pause = (iteration // pause_every + 1) * pause_every
+        pause = min((iteration // every + 1) * every for every in pauses)
         count = min(step.steps_per_call, min(pause, last) - iteration)
         losses = step(
             _meta_batches(
@@ -170,5 +177,7 @@ def _check_finite(
         values = ", ".join(f"{name} {x[first]}" for name, x in losses.items())
         raise TrainingDivergedError(
             f"The loss is not finite at iteration {iteration + first + 1} "
-            f"({values}). {hint}"
+            f"({values}). {hint}",
+            "alpha",
+            "beta",
         )

@@ -6,44 +6,55 @@ from collections.abc import Callable
 from maml_tf.training.checkpoints import Checkpoints
 from maml_tf.training.logs import IterationLog
 
-FIELD = "validation"
 VALIDATE_EVERY = 500  # iterations, as in the original
-NUM_TASKS = 200
+VALIDATION_TASKS = 200
 
 
 class Validation:
-    """Measures the network, logs the value, keeps the best weights."""
+    """Measures the network, logs the values, keeps the best weights."""
 
     def __init__(
         self,
-        measure: Callable[[], float],
-        log: IterationLog,
-        best: Checkpoints,
+        measure: Callable[[], dict[str, float]],
+        monitor: str,
+        larger_is_better: bool,
+        log: IterationLog | None = None,
+        best: Checkpoints | None = None,
     ):
         """
         Args:
-            measure: the metric on validation tasks now; larger is better.
-            log: takes a row with the field `FIELD`.
+            measure: means over validation tasks now, by name.
+            monitor: the name of the one that decides which weights are best.
+            larger_is_better: whether it is better if it is larger.
+            log: takes a row each time.
             best: where the weights that did best are kept.
         """
         self._measure = measure
+        self._monitor = monitor
+        self._sign = 1.0 if larger_is_better else -1.0
         self._log = log
         self._best = best
 
-    def start(self, iteration: int) -> dict[str, float]:
-        """Drops what lies after `iteration`; returns the last value."""
+    def start(self, iteration: int) -> list[dict[str, float]]:
+        """Drops what lies after `iteration`; returns the rows before it."""
+        if not self._log:
+            return []
         self._log.start(iteration)
-        rows = self._log.rows()
-        return {FIELD: rows[-1][FIELD]} if rows else {}
+        return self._log.rows()
 
     def __call__(self, iteration: int) -> dict[str, float]:
         """Validates, and keeps the weights if none did better before."""
-        value = self._measure()
-        earlier = [row[FIELD] for row in self._log.rows()]
-        # NaN, the accuracy of a network that diverges, is worse than any.
-        best = max((x for x in earlier if not math.isnan(x)), default=-math.inf)
-        if value > best:
-            self._best.save(iteration)
-        self._log.write(iteration, {FIELD: value})
-        self._log.flush()
-        return {FIELD: value}
+        measured = self._measure()
+        if self._best and self._log:
+            earlier = map(self._goodness, self._log.rows())
+            if self._goodness(measured) > max(earlier, default=-math.inf):
+                self._best.save(iteration)
+        if self._log:
+            self._log.write(iteration, measured)
+            self._log.flush()
+        return measured
+
+    def _goodness(self, row: dict[str, float]) -> float:
+        """Larger is better; NaN, of a network that diverges, is worst."""
+        value = self._sign * row.get(self._monitor, math.nan)
+        return -math.inf if math.isnan(value) else value

@@ -10,10 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from maml_tf.experiments.paper import published
-from maml_tf.experiments.results import NORM_BY, Evaluation, Results
+from maml_tf.experiments.labels import color, network_label
+from maml_tf.experiments.results import (
+    NORM_BY,
+    Evaluation,
+    Results,
+    published,
+)
 from maml_tf.files import write_atomically
-from maml_tf.learner.evaluation import ACCURACY, MEAN_SQUARED_ERROR
 
 STYLE = {
     "figure.dpi": 150,
@@ -23,27 +27,6 @@ STYLE = {
     "axes.titlesize": 11,
     "legend.frameon": False,
 }
-COLORS = {
-    "maml": "#c1272d",
-    "first-order": "#eb7f2a",
-    "pretrained": "#2b6cb0",
-    "oracle": "#2f855a",
-    "random": "#8a8a8a",
-}
-
-
-def network_label(name: str) -> str:
-    """What a reader calls the network."""
-    return {
-        "maml": "MAML",
-        "first-order": "first-order MAML",
-        "original": "authors' checkpoint",
-    }.get(name, name)
-
-
-def color(name: str) -> str:
-    """The color of a network, by the first part of its name."""
-    return COLORS.get(name.split(".")[0], "#444444")
 
 
 class _PlainNumbers(LogFormatter):
@@ -83,7 +66,7 @@ def plot_metric_by_updates(path: pathlib.Path, networks: list[Results]) -> None:
             statistics, with its 95 % interval as a band, and the paper's
             points.
     """
-    shots = list(dict.fromkeys(e.num_shots for e in networks[0].evaluations))
+    shots = networks[0].shots
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots(1, len(shots), sharey=True, squeeze=False)[0]
@@ -91,7 +74,7 @@ def plot_metric_by_updates(path: pathlib.Path, networks: list[Results]) -> None:
             _plot_panel(axis, networks, num_shots)
         metric = networks[0].experiment.reports
         axes[0].set_ylabel(
-            f"{metric.name}{' in %' if metric is ACCURACY else ''}, "
+            f"{metric.name}{metric.unit}, "
             f"{networks[0].num_tasks} {networks[0].split} tasks"
         )
         labelled = {
@@ -121,22 +104,21 @@ def _plot_panel(axis, networks: list[Results], num_shots: int) -> None:
         for evaluation in results.evaluations:
             if evaluation.num_shots == num_shots:
                 _plot_curve(axis, results, evaluation)
-        points = published(results.name, results.experiment.config, num_shots)
+        points = published(results, num_shots)
         if points:
-            curve = metric not in (ACCURACY, MEAN_SQUARED_ERROR)
             axis.errorbar(
                 list(points),
                 [metric.scale * p.mean for p in points.values()],
                 [metric.scale * (p.ci95 or 0) for p in points.values()],
-                fmt="D--" if curve else "D",
-                color=color(results.name),
+                fmt="D--" if metric.curve else "D",
+                color=color(results.label),
                 mec="black",
                 ecolor="black",
                 ms=6,
                 zorder=3,
-                label=f"paper, {network_label(results.name)}",
+                label=f"paper, {network_label(results.label)}",
             )
-    if metric is MEAN_SQUARED_ERROR:
+    if metric.logarithmic:
         logarithmic(axis)
     axis.set_xlabel("number of updates")
     axis.set_title(f"K = {num_shots}")
@@ -151,11 +133,11 @@ def _plot_curve(axis, results: Results, evaluation: Evaluation) -> None:
     mean = metric.scale * np.array([s.mean for s in summaries])
     half = metric.scale * np.array([s.ci95 for s in summaries])
     half[~np.isfinite(half)] = np.nan  # no band
-    label = network_label(results.name)
+    label = network_label(results.label)
     several = {e.statistics for e in results.evaluations}
     if len(several) > 1:
         label += f", norm by {NORM_BY[evaluation.statistics]}"
-    shade = color(results.name)
+    shade = color(results.label)
     if evaluation.statistics == "support":
         shade = "#2b6cb0"
     axis.plot(
@@ -168,9 +150,7 @@ def _plot_curve(axis, results: Results, evaluation: Evaluation) -> None:
     )
     axis.fill_between(
         [s.update for s in summaries],
-        np.maximum(
-            mean - half, 1e-4 if metric is MEAN_SQUARED_ERROR else -np.inf
-        ),
+        np.maximum(mean - half, metric.smallest_shown),
         np.minimum(mean + half, metric.scale * metric.largest),
         color=shade,
         alpha=0.18,

@@ -6,18 +6,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
-from maml_tf.core.losses import Batch, predict
-from maml_tf.core.maml import adapt
-from maml_tf.experiments.figures.drawing import (
-    color,
-    logarithmic,
-    network_label,
-    write_figure,
-)
-from maml_tf.experiments.paper import published
-from maml_tf.experiments.results import Results
+from maml_tf.core.losses import Batch
+from maml_tf.experiments.figures.drawing import logarithmic, write_figure
+from maml_tf.experiments.labels import color, network_label
+from maml_tf.experiments.results import Results, published
 from maml_tf.training.logs import read_rows
-from maml_tf.training.validation import FIELD
 
 MOST_CLASSES = 10  # in a contact sheet
 MOST_LETTERS = 17  # of a line above a column of it
@@ -40,25 +33,16 @@ def plot_episode(
     stream = experiment.tasks(results.split, num_shots, evaluation.num_queries)
     task = stream.tasks(index, 1)
     support, query = (Batch(*(x[0] for x in b)) for b in task)
+    learner = experiment.evaluated(num_shots)
     updates = max(
-        published(results.name, experiment.config, num_shots),
-        default=experiment.config.num_steps,
+        published(results, num_shots), default=learner.method.num_steps
     )
-    iterates = adapt(
-        experiment.loss(num_shots),
-        [v.value for v in experiment.model.trainable_variables],
-        [support] * updates,
-        evaluation.alpha,
-        adapts=experiment.adapts,
-    ).iterates
-    reference = support.inputs if evaluation.statistics == "support" else None
-    said = [
-        np.argmax(
-            predict(experiment.model, theta, query.inputs, reference=reference),
-            axis=-1,
-        ).reshape(stream.num_ways, -1)[:, 0]
-        for theta in (iterates[0], iterates[-1])
-    ]
+    statistics = evaluation.statistics or "transductive"
+    said = []
+    for num_updates in (0, updates):
+        adapted = learner.adapt(*support, num_updates, evaluation.alpha)
+        outputs = adapted.predict(query.inputs, statistics)
+        said.append(outputs.argmax(-1).reshape(stream.num_ways, -1)[:, 0])
     num_classes = min(stream.num_ways, MOST_CLASSES)
     shown = [
         batch.inputs.reshape(stream.num_ways, -1, *batch.inputs.shape[1:])[:, 0]
@@ -89,7 +73,7 @@ def plot_episode(
             for i, axis in enumerate(row):
                 _mark(axis, guesses[i], guesses[i] == i)
         title = (
-            f"{network_label(results.name)}, {results.split} task {index} of "
+            f"{network_label(results.label)}, {results.split} task {index} of "
             f"{experiment.config.datasource}"
         )
         if evaluation.statistics == "support":
@@ -162,7 +146,7 @@ def plot_training(
                 fillstyle=fill,
                 lw=1,
                 ms=4,
-                color=color(results.name),
+                color=color(results.label),
                 label=label,
             )
         logarithmic(left)
@@ -170,11 +154,11 @@ def plot_training(
         left.legend(fontsize=9)
         right.plot(
             [row["iteration"] for row in accuracies],
-            [100 * row[FIELD] for row in accuracies],
+            [100 * row["accuracy"] for row in accuracies],
             marker=_marker(accuracies),
             lw=1,
             ms=4,
-            color=color(results.name),
+            color=color(results.label),
         )
         right.set_ylabel("validation accuracy in %")
         for axis in (left, right):

@@ -5,13 +5,8 @@ import pathlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from maml_tf.core.losses import predict
-from maml_tf.core.maml import adapt
-from maml_tf.experiments.figures.drawing import (
-    color,
-    network_label,
-    write_figure,
-)
+from maml_tf.experiments.figures.drawing import write_figure
+from maml_tf.experiments.labels import color, network_label
 from maml_tf.experiments.results import Results
 from maml_tf.tasks.sinusoids import INPUTS
 
@@ -44,7 +39,7 @@ def plot_fits(
             for axis, index in zip(row, tasks, strict=True):
                 _plot_fit(axis, results, num_shots, index, grid)
             row[0].set_ylabel(
-                f"{network_label(results.name)}\n"
+                f"{network_label(results.label)}\n"
                 f"step size {results.at(num_shots).alpha:g}\n\ny"
             )
         for axis in axes[-1]:
@@ -69,23 +64,19 @@ def _plot_fit(axis, results: Results, num_shots, index, grid) -> None:
     curves = stream.curves(index, 1)
     dense = stream.batch(*curves, grid[None])
     support = _first(stream.tasks(index, 1).support)
-    iterates = adapt(
-        experiment.loss(),
-        [v.value for v in experiment.model.trainable_variables],
-        [support] * max(UPDATES_SHOWN),
-        results.at(num_shots).alpha,
-        adapts=experiment.adapts,
-    ).iterates
+    learner = experiment.evaluated(num_shots)
+    alpha = results.at(num_shots).alpha
     axis.plot(
         grid, dense.targets[0, :, 0], color="black", lw=1.2, label="true curve"
     )
     for update, line in UPDATES_SHOWN.items():
-        fitted = predict(experiment.model, iterates[update], dense.inputs[0])
+        adapted = learner.adapt(*support, update, alpha)
+        fitted = adapted.predict(dense.inputs[0], "transductive")
         axis.plot(
             grid,
             fitted[:, 0],
             line,
-            color=color(results.name),
+            color=color(results.label),
             lw=1.8 if update == max(UPDATES_SHOWN) else 1.3,
             label={0: "before any update", 1: "1 update"}.get(
                 update, f"{update} updates"

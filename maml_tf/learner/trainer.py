@@ -1,6 +1,7 @@
-"""Meta-training without a run directory: what `Learner.fit` does."""
+"""Meta-training of a learner: what `Learner.fit` does."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -10,25 +11,28 @@ from rich.console import Console
 from maml_tf.core.maml import MetaGradientFn, Task
 from maml_tf.core.meta_step import MetaStep
 from maml_tf.errors import ConfigError, TrainingDivergedError, first_lines
-from maml_tf.learner.scores import History
 from maml_tf.learner.task_checks import CheckedTasks
-from maml_tf.training.logs import RunningMeans
-from maml_tf.training.loop import LOG_EVERY, meta_steps
+from maml_tf.training.callbacks import KerasCallbacks
+from maml_tf.training.files import TrainingFiles
+from maml_tf.training.history import History
+from maml_tf.training.loop import LOG_EVERY, Loop, meta_steps
 from maml_tf.training.progress import TrainingProgress
-from maml_tf.training.validation import VALIDATE_EVERY
+from maml_tf.training.validation import Validation
 
-_HINT = (
-    "The weights are of no use now: make the model and its learner anew. Lower "
+_LOST = (
+    "The weights are of no use now: rebuild the model and the learner. Lower "
     "alpha or the optimizer's learning rate, or bring the data nearer to mean "
     "0 and variance 1."
 )
+_KEPT = "The last checkpoint before it stays. Lower the step sizes alpha, beta."
 
 
-class OuterLoop:
+class Trainer:
     """Takes meta-steps; keeps optimizers and compiled steps between calls.
 
     Attributes:
         iterations: meta-steps taken so far.
+        history: of the latest training.
     """
 
     def __init__(
@@ -36,60 +40,81 @@ class OuterLoop:
         model: keras.Model,
         task_gradient: MetaGradientFn,
         more_variables: Sequence[keras.Variable],
-        iterations: int = 0,
     ):
         """
         Args:
             model, task_gradient, more_variables: as for `MetaStep`.
-            iterations: meta-steps taken before.
         """
         self._model = model
         self._task_gradient = task_gradient
         self._more_variables = more_variables
-        self.iterations = iterations
+        self.iterations = 0
+        self.history = History()
         self._optimizers: dict[Any, keras.optimizers.Optimizer] = {}
         self._steps: list[tuple[Any, MetaStep]] = []
 
     def run(
         self,
         stream: CheckedTasks,
-        optimizer: str | keras.optimizers.Optimizer,
-        iterations: int,
+        optimizer: keras.optimizers.Optimizer,
+        end: int,
         meta_batch_size: int,
-        validate: Callable[[], dict[str, float]] | None,
-        progress: bool,
+        *,
+        steps_per_epoch: int,
+        validation: Validation | None = None,
+        files: TrainingFiles | None = None,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        console: Console,
+        name: str,
     ) -> History:
-        """Takes `iterations` more meta-steps; as `Learner.fit`."""
-        step = self._step(
-            self._optimizer(optimizer), stream.tasks(0, meta_batch_size)
-        )
-        history, means = History(), RunningMeans()
-        latest: dict[str, float] = {}
-        start, end = self.iterations, self.iterations + iterations
-        console = Console(quiet=not progress)
-        with TrainingProgress(console, self._model.name, start, end) as bar:
+        """Takes meta-steps until `end` were taken in all."""
+        step = self._step(optimizer, stream.tasks(0, meta_batch_size))
+        self.history = History()
+        called = None
+        if callbacks:
+            called = KerasCallbacks(
+                callbacks, self._model, optimizer, end, steps_per_epoch
+            )
+        start = self.iterations
+
+        def steps():
+            for done, losses in meta_steps(
+                step,
+                stream,
+                meta_batch_size,
+                start,
+                end,
+                (LOG_EVERY, steps_per_epoch),
+                _KEPT if files else _LOST,
+            ):
+                self.iterations = done
+                yield done, losses
+
+        with (
+            TrainingProgress(console, name, start, end) as bar,
+            called.attached() if called else contextlib.nullcontext(),
+        ):
+            loop = Loop(
+                self.history,
+                bar,
+                steps_per_epoch=steps_per_epoch,
+                files=files,
+                validation=validation,
+                callbacks=called,
+            )
             try:
-                for done, losses in meta_steps(
-                    step, stream, meta_batch_size, start, end, LOG_EVERY, _HINT
-                ):
-                    self.iterations = done
-                    means.add(losses)
-                    if done % LOG_EVERY == 0 or done == end:
-                        row = means.take()
-                        history.add(done, row)
-                        latest |= row
-                    if validate and (done % VALIDATE_EVERY == 0 or done == end):
-                        row = validate()
-                        history.validation.append({"iteration": done, **row})
-                        latest |= {f"validation {k}": v for k, v in row.items()}
-                    bar(done, latest)
+                loop.run(steps(), start, end)
             except TrainingDivergedError:
                 stream.check_finite()  # or is it the data?
                 raise
-        return history
+        return self.history
 
-    def _optimizer(self, given: Any) -> keras.optimizers.Optimizer:
-        """One given by name is made once; one that was used here goes on."""
+    def optimizer(self, given: Any) -> keras.optimizers.Optimizer:
+        """One given by name is made once; one that was used here goes on.
+
+        Raises:
+            ConfigError: if it is none, or belongs to other variables.
+        """
         if given not in self._optimizers:
             try:
                 optimizer = keras.optimizers.get(given)
@@ -98,14 +123,16 @@ class OuterLoop:
                     "optimizer must be a Keras optimizer, or the name of one "
                     f"such as 'adam'. Received: optimizer={given!r}"
                 ) from e
-            learns = [*self._model.trainable_variables, *self._more_variables]
+            learned = [*self._model.trainable_variables, *self._more_variables]
             if optimizer.built and [
                 id(v) for v in optimizer._trainable_variables
-            ] != [id(v) for v in learns]:
+            ] != [id(v) for v in learned]:
                 raise ConfigError(
                     "The optimizer has learned with other variables; give "
                     "this learner one of its own."
                 )
+            if not optimizer.built:
+                optimizer.build(learned)
             self._optimizers[given] = optimizer
         return self._optimizers[given]
 

@@ -1,12 +1,13 @@
 """A learner in a directory.
 
-    learner.json    settings, what the examples are
+    learner.json    method and settings, what the examples are
     model.keras     the network and its weights
-    alphas.npz      step sizes, if they are learned
+    method.npz      what the method learned beside them, such as step sizes
 
 Nothing is pickled: functions are named, and given again when loading.
 """
 
+import dataclasses
 import io
 import json
 import os
@@ -22,9 +23,11 @@ import tensorflow as tf
 from maml_tf.core.losses import Batch
 from maml_tf.errors import ConfigError, first_lines
 from maml_tf.learner.objectives import Objective
+from maml_tf.methods.registry import make_method
 
-FORMAT = 1
-_SETTINGS, _MODEL, _ALPHAS = "learner.json", "model.keras", "alphas.npz"
+FORMAT = 2
+_SETTINGS, _MODEL, _METHOD = "learner.json", "model.keras", "method.npz"
+_STEP_SIZES = "alphas.npz"  # of format 1, which knew MAML and Meta-SGD
 
 
 def save(learner: Any, path: str | os.PathLike) -> None:
@@ -42,11 +45,10 @@ def save(learner: Any, path: str | os.PathLike) -> None:
         "format": FORMAT,
         "loss": _loss_as_json(loss),
         "metrics": [_metric_as_json(metric) for metric in metrics],
-        "alpha": learner.initial_alpha,
-        "num_steps": learner.num_steps,
-        "adapts": learner.adapts,
-        "first_order": learner.first_order,
-        "learn_alpha": learner.learn_alpha,
+        "method": {
+            "name": learner.method.name,
+            **dataclasses.asdict(learner.method),
+        },
         "iterations": learner.iterations,
         "num_outputs": learner.checks.num_outputs,
         "spec": learner.spec and [_spec_as_json(x) for x in learner.spec],
@@ -60,10 +62,10 @@ def save(learner: Any, path: str | os.PathLike) -> None:
             f"{learner.model.name} cannot be saved ({first_lines(e)}). Give "
             "its layers a get_config."
         ) from e
-    if learner.learn_alpha:
+    if learner.method_variables:
         content = io.BytesIO()
-        np.savez(content, *(a.numpy() for a in learner.alphas))
-        (scratch / _ALPHAS).write_bytes(content.getvalue())
+        np.savez(content, *(v.numpy() for v in learner.method_variables))
+        (scratch / _METHOD).write_bytes(content.getvalue())
     if path.exists():
         aside = path.with_name(f".old-{path.name}")
         shutil.rmtree(aside, ignore_errors=True)
@@ -94,27 +96,25 @@ def load(
             "has layers or functions of your own, give them as "
             "custom_objects={'Name': Name}."
         ) from e
-    adapts = iter(settings["adapts"])
     if metrics is None:
         metrics = [_from_json(m, path, "metrics") for m in settings["metrics"]]
     learner = cls(
         model,
         _from_json(settings["loss"], path, "loss") if loss is None else loss,
-        settings["alpha"],
-        settings["num_steps"],
-        adapts=lambda _: next(adapts),
-        first_order=settings["first_order"],
+        method=make_method(settings["method"].pop("name"), settings["method"]),
         metrics=metrics,
-        learn_alpha=settings["learn_alpha"],
     )
     learner.checks.num_outputs = settings["num_outputs"]
     if settings["spec"] is not None:
         learner.checks.spec = Batch(*map(_spec_from_json, settings["spec"]))
-    learner.outer_loop.iterations = settings["iterations"]
-    if learner.learn_alpha:
-        with np.load(path / _ALPHAS, allow_pickle=False) as saved:
-            for variable, name in zip(learner.alphas, saved.files, strict=True):
-                variable.assign(saved[name])
+    learner.trainer.iterations = settings["iterations"]
+    if learner.method_variables:
+        name = _STEP_SIZES if settings["format"] == 1 else _METHOD
+        with np.load(path / name, allow_pickle=False) as saved:
+            for variable, key in zip(
+                learner.method_variables, saved.files, strict=True
+            ):
+                variable.assign(saved[key])
     return learner
 
 
@@ -131,7 +131,16 @@ def _read_settings(path: pathlib.Path) -> dict[str, Any]:
         raise ConfigError(
             f"{path / _SETTINGS} is damaged; save the learner again."
         ) from e
-    if found != FORMAT:
+    if found == 1:
+        learned = settings["learn_alpha"]
+        settings["method"] = {
+            "name": "meta_sgd" if learned else "maml",
+            **{
+                name: settings[name]
+                for name in ("alpha", "num_steps", "adapts", "first_order")
+            },
+        }
+    elif found != FORMAT:
         raise ConfigError(
             f"{path} was saved in format {found}; this version reads format "
             f"{FORMAT}."

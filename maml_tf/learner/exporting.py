@@ -5,10 +5,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from maml_tf.core.losses import Batch
-from maml_tf.core.maml import LossFn, Params
+from maml_tf.core.losses import ObjectiveFn
+from maml_tf.core.network import Network
 from maml_tf.errors import ConfigError
-from maml_tf.export.saved_model import export_adaptation
+from maml_tf.export.saved_model import export_method
 from maml_tf.learner.objectives import CATEGORICAL, SPARSE
 
 
@@ -33,19 +33,19 @@ def export(learner: Any, path: str | os.PathLike, statistics: str) -> None:
             "adapt before export."
         )
     objective = learner.objectives[0]
-    targets, loss = learner.spec.targets, learner.loss
+    targets = learner.spec.targets
     classifies = (objective.kind == SPARSE and targets.shape.rank == 1) or (
         objective.kind == CATEGORICAL and targets.shape.rank == 2
     )
+    function: ObjectiveFn = objective
     if classifies and objective.kind == CATEGORICAL:
-        loss = _of_labels(loss, targets)
-    export_adaptation(
+        function = _of_labels(objective, targets)
+    export_method(
         path,
-        learner.model,
-        loss,
-        learner.alpha,
+        Network(learner.model, function),
+        learner.method,
+        learner.params,
         kind="classification" if classifies else "regression",
-        adapts=learner.adapts,
         statistics=statistics,
         from_logits=objective.from_logits is not False,
         inputs=learner.spec.inputs,
@@ -53,13 +53,11 @@ def export(learner: Any, path: str | os.PathLike, statistics: str) -> None:
     )
 
 
-def _of_labels(loss: LossFn, targets: tf.TensorSpec) -> LossFn:
+def _of_labels(objective: ObjectiveFn, targets: tf.TensorSpec) -> ObjectiveFn:
     """A loss of one-hot targets as one of class numbers."""
 
-    def of_labels(theta: Params, batch: Batch) -> tf.Tensor:
-        one_hot = tf.one_hot(
-            batch.targets, targets.shape[-1], dtype=targets.dtype
-        )
-        return loss(theta, batch._replace(targets=one_hot))
+    def of_labels(labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+        one_hot = tf.one_hot(labels, targets.shape[-1], dtype=targets.dtype)
+        return objective(one_hot, outputs)
 
     return of_labels

@@ -1,0 +1,72 @@
+"""A model with its loss: what methods learn with."""
+
+import re
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from maml_tf.core.losses import ObjectiveFn, predict, supervised
+from maml_tf.core.maml import LossFn, Params
+
+
+class Network:
+    """A model with its loss, as functions of theta.
+
+    Attributes:
+        model: a built Keras model; its `trainable_variables` are theta. Its
+            normalization layers are exchanged for exact ones, see
+            `losses.supervised`.
+        objective: the loss of (targets, outputs).
+        loss: the loss of (theta, `Batch`): the objective, and what layers
+            add, unless another one is given.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        objective: ObjectiveFn,
+        loss: LossFn | None = None,
+    ):
+        self.model = model
+        self.objective = objective
+        self.loss = supervised(model, objective) if loss is None else loss
+
+    @property
+    def theta(self) -> list[tf.Tensor]:
+        """The values of the model's trainable variables now."""
+        return [tf.convert_to_tensor(v) for v in self.model.trainable_variables]
+
+    def split(self, params: Params) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        """Theta, and what a method learns beside it."""
+        count = len(self.model.trainable_variables)
+        return list(params[:count]), list(params[count:])
+
+    def outputs(self, theta: Params, inputs: Any, reference: Any = None) -> Any:
+        """What the model with weights theta makes of inputs.
+
+        Args:
+            theta: one tensor for each trainable variable.
+            inputs: the model's inputs [examples, ...].
+            reference: inputs by whose statistics batch normalization works;
+                None takes those of `inputs`.
+        """
+        return predict(self.model, theta, inputs, reference=reference)
+
+
+def weight_names(model: keras.Model) -> list[str]:
+    """Names of the trainable variables that serve as names of tensors.
+
+    A variable's Keras path without the model's name, anything but letters and
+    digits as an underscore: `sequential/conv2d_1/kernel` is `conv2d_1_kernel`.
+    A number after it keeps names apart that would be equal.
+    """
+    names: list[str] = []
+    for variable in model.trainable_variables:
+        path = variable.path.removeprefix(f"{model.name}/")
+        name = base = re.sub(r"\W", "_", path, flags=re.ASCII)
+        number = 1
+        while name in names:
+            name, number = f"{base}_{number}", number + 1
+        names.append(name)
+    return names

@@ -1,0 +1,316 @@
+"""Section 5.2: few-shot classification of images."""
+
+import dataclasses
+import math
+import pathlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from maml_tf.core.losses import (
+    ObjectiveFn,
+    scaled_cross_entropy,
+    scaled_cross_entropy_of_labels,
+)
+from maml_tf.datasets.packed_images import PackedImages
+from maml_tf.errors import ConfigError, DataError
+from maml_tf.experiments.metric import ACCURACY
+from maml_tf.experiments.results import Results
+from maml_tf.experiments.source import DataSource, Published
+from maml_tf.experiments.supervised import (
+    EVALUATION_SEED,
+    SupervisedExperiment,
+)
+from maml_tf.learner.learner import Learner
+from maml_tf.models import conv_net, dense_image_net
+from maml_tf.tasks.few_shot import Episodes
+from maml_tf.training.config import TrainingConfig
+
+SMALLEST_POOLED = 16  # pixels that four max-pools leave something of
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageConfig(TrainingConfig):
+    """Few-shot image classification: section 5.2 of the paper.
+
+    The defaults are those of Omniglot, 5-way; `ImageSource.configure` gives
+    those of the others.
+    """
+
+    pretrain_iterations: int = 0
+    metatrain_iterations: int = 60_000
+    meta_batch_size: int = 32
+    num_shots: int = 1
+    alpha: float = 0.4
+    num_steps: int = 1
+    norm: str | None = "batch_norm"
+    # Name of the data set.
+    datasource: str = "omniglot"
+    # N, classes of a task.
+    num_ways: int = 5
+    # Q, query images of a class in training; None takes K.
+    num_queries: int | None = None
+    # Convolutional network; else the non-convolutional one of appendix A.1.
+    conv: bool = True
+    # Filters of a convolution.
+    num_filters: int = 64
+    # Max-pool rather than stride.
+    max_pool: bool = False
+    # Bound of each element of the meta-gradient, or None.
+    clip: float | None = None
+
+    MINIMA: ClassVar[dict[str, int]] = {
+        **TrainingConfig.MINIMA,
+        "num_ways": 2,
+        "num_queries": 1,
+        "num_filters": 1,
+    }
+
+    def __post_init__(self):
+        if self.num_queries is None:
+            object.__setattr__(self, "num_queries", self.num_shots)
+        super().__post_init__()
+        if not re.fullmatch(r"[\w-]+", self.datasource, re.ASCII):
+            raise ConfigError(
+                "datasource must be the name of a data set: letters, digits, "
+                f"_ and -. Received: datasource={self.datasource}",
+                "datasource",
+            )
+        if self.max_pool and not self.conv:
+            raise ConfigError(
+                "max_pool is for convolutional networks; leave it out, or set "
+                "conv.",
+                "max_pool",
+                "conv",
+            )
+        if self.clip is not None and not (
+            math.isfinite(self.clip) and self.clip > 0
+        ):
+            raise ConfigError(
+                "clip must be a positive number or None. Received: "
+                f"clip={self.clip}",
+                "clip",
+            )
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        fields = super().identity
+        if not self.conv:
+            del fields["num_filters"]
+        return fields
+
+    @property
+    def run_name(self) -> str:
+        """Name of the run's directory: whatever training depends on.
+
+        Two runs that differ in anything but the number of iterations have
+        different names.
+        """
+        network = (
+            f"conv{self.num_filters}" + (".maxpool" if self.max_pool else "")
+            if self.conv
+            else "noconv"
+        )
+        queries = self.num_queries
+        return ".".join(
+            [
+                self.datasource,
+                f"cls_{self.num_ways}",
+                network,
+                *self._name_parts(),
+                *([f"query_{queries}"] if queries != self.num_shots else []),
+                *([f"clip{self.clip:g}"] if self.clip else []),
+            ]
+        )
+
+
+class ImageExperiment(SupervisedExperiment):
+    """The paper's network for images, and tasks of a data set.
+
+    Attributes:
+        images: those of the data set, with the splits `train`, `validation`
+            and `test`.
+    """
+
+    config: ImageConfig
+    source: "ImageSource"
+    reports = ACCURACY
+    validates = True
+    checkpoint_every = 500  # iterations, as the original validates
+
+    def __init__(
+        self, config: ImageConfig, source: "ImageSource", images: PackedImages
+    ):
+        """
+        Args:
+            config: the settings.
+            source: the data set.
+            images: as the attribute.
+
+        Raises:
+            DataError: if the images are too small for the network.
+        """
+        shape = images.splits["train"].image_shape
+        if config.max_pool and min(shape[:2]) < SMALLEST_POOLED:
+            raise DataError(
+                f"Four max-pools need images of at least {SMALLEST_POOLED} "
+                f"pixels; those of {config.datasource} have {shape[:2]}. Set "
+                "max_pool=False.",
+                "max_pool",
+            )
+        if config.conv:
+            model = conv_net(
+                shape,
+                config.num_ways,
+                config.num_filters,
+                config.max_pool,
+                config.norm,
+                config.seed,
+            )
+        else:
+            model = dense_image_net(
+                shape, config.num_ways, config.norm, config.seed
+            )
+        self.images = images
+        self.clip = config.clip
+        super().__init__(
+            config,
+            source,
+            model,
+            scaled_cross_entropy(config.num_shots),
+            ["accuracy"],
+        )
+        # Networks for letters are trained 1-shot and evaluated 5-shot, too.
+        self.evaluation_shots = (
+            (1, 5)
+            if config.num_shots == 1 and source.letters
+            else (config.num_shots,)
+        )
+        if config.norm == "batch_norm":
+            self.statistics = "transductive"
+
+    def evaluated(self, num_shots: int) -> Learner:
+        return self.learner.with_loss(scaled_cross_entropy(num_shots))
+
+    def exported(self) -> tuple[str, ObjectiveFn]:
+        return "classification", scaled_cross_entropy_of_labels(
+            self.config.num_ways
+        )
+
+    def tasks(
+        self,
+        split: str,
+        num_shots: int | None = None,
+        num_queries: int | None = None,
+    ) -> Episodes:
+        if num_queries is None:
+            num_queries = num_shots or self.config.num_queries
+        return Episodes(
+            self.images.splits[split],
+            self.config.num_ways,
+            num_shots or self.config.num_shots,
+            num_queries,
+            self.config.seed if split == "train" else EVALUATION_SEED,
+            split,
+            rotations=self.source.letters,
+        )
+
+    @property
+    def title(self) -> str:
+        return (
+            f"{self.config.datasource}, {self.config.num_ways}-way "
+            "classification"
+        )
+
+    def updates_in_table(self, networks: Sequence[Results]) -> Sequence[int]:
+        return (0, 1, 3, 5, 10)
+
+    def draw(
+        self, directory: pathlib.Path, name: str, networks: list[Results]
+    ) -> None:
+        # Matplotlib takes long to import.
+        from maml_tf.experiments.figures.drawing import plot_metric_by_updates
+        from maml_tf.experiments.figures.images import (
+            plot_episode,
+            plot_training,
+        )
+
+        plot_metric_by_updates(
+            directory / f"{name}_accuracy_by_updates.png", networks
+        )
+        if (directory / "validation.csv").exists():
+            plot_training(
+                directory / f"{name}_training.png", directory, networks[0]
+            )
+        for num_shots in networks[0].shots:
+            plot_episode(
+                directory / f"{name}_episode_K{num_shots}.png",
+                networks[0],
+                num_shots,
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSource(DataSource):
+    """A data set of images.
+
+    Attributes:
+        name: the data source's.
+        open: opens the data set, given where packed data sets lie.
+        settings: the fields of `ImageConfig` in which the paper's experiment
+            differs from Omniglot's, 5-way.
+        many_ways: the same for more than five ways.
+        letters: whether an image that is turned shows another character.
+        accuracies: table 1 of the paper (arXiv 1703.03400v3) in %, with the
+            half width of its interval, by network and N-way K-shot.
+        published_updates: after how many updates the paper evaluates
+            (appendix A.1), by N.
+    """
+
+    name: str
+    open: Callable[[pathlib.Path], PackedImages]
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    many_ways: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    letters: bool = False
+    accuracies: Mapping[tuple[str, int, int], tuple[float, float]] = (
+        dataclasses.field(default_factory=dict)
+    )
+    published_updates: Callable[[int], int] = lambda num_ways: 10
+
+    words = "images"
+    config_class = ImageConfig
+    evaluation_options = frozenset(
+        {"split", "num_queries", "statistics", "best"}
+    )
+
+    def configure(self, **given: Any) -> ImageConfig:
+        settings = dict(self.settings)
+        if not given.get("conv", True):
+            settings.pop("max_pool", None)
+            if "num_filters" in given:
+                raise ConfigError(
+                    "num_filters is for convolutional networks; leave it out, "
+                    "or set conv.",
+                    "num_filters",
+                    "conv",
+                )
+        if given.get("num_ways", ImageConfig.num_ways) > 5:
+            settings |= self.many_ways
+        return ImageConfig(datasource=self.name, **(settings | given))
+
+    def build(
+        self, config: ImageConfig, data_dir: pathlib.Path
+    ) -> ImageExperiment:
+        return ImageExperiment(config, self, self.open(data_dir))
+
+    def published(
+        self, label: str, config: ImageConfig, num_shots: int
+    ) -> dict[int, Published]:
+        if not config.conv:
+            label += ", no conv"
+        value = self.accuracies.get((label, config.num_ways, num_shots))
+        if value is None:
+            return {}
+        mean, ci95 = value
+        updates = self.published_updates(config.num_ways)
+        return {updates: Published(mean / 100, ci95 / 100)}

@@ -1,0 +1,272 @@
+"""Experiments with supervised tasks: they are users of `Learner`."""
+
+import abc
+import pathlib
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+
+from maml_tf.core.losses import ObjectiveFn
+from maml_tf.core.network import Network
+from maml_tf.datasets.class_splits import SPLITS
+from maml_tf.errors import ExportError
+from maml_tf.experiments.experiment import Experiment
+from maml_tf.experiments.results import Evaluation, Results
+from maml_tf.experiments.settings import EvaluationSettings
+from maml_tf.experiments.source import DataSource
+from maml_tf.export.saved_model import export_method
+from maml_tf.learner.evaluation import NUM_TASKS
+from maml_tf.learner.learner import Learner
+from maml_tf.tasks.stream import TaskStream
+from maml_tf.training.config import TrainingConfig
+from maml_tf.training.files import LOSSES, TrainingFiles
+
+NUM_UPDATES = 10  # of evaluations
+EVALUATION_SEED = 0  # the same held-out tasks for all runs
+
+# Candidates for fine-tuning a network that was not meta-trained.
+STEP_SIZES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+
+
+class SupervisedExperiment(Experiment):
+    """A network, its learner and its tasks.
+
+    Attributes:
+        learner: meta-trains the network, after joint training if asked for.
+        evaluation_shots: K of the standard evaluation.
+        statistics: whose statistics normalize a query set, one of
+            `losses.STATISTICS`, in the standard evaluation; None if there is
+            no choice.
+        validates: whether training is validated, each `checkpoint_every`
+            iterations.
+        clip: bound of each element of the meta-gradient, or None.
+    """
+
+    learns = "network"
+    chosen_in = "validation"
+    example_call = (
+        '["adapt_and_predict"](support_inputs=..., support_targets=..., '
+        "query_inputs=..., num_updates=...)"
+    )
+    log_fields = LOSSES
+    checkpoint_every = 1000
+    validates = False
+    clip: float | None = None
+    evaluation_shots: Sequence[int]
+    statistics: str | None = None
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        source: DataSource,
+        model: keras.Model,
+        loss: ObjectiveFn,
+        metrics: Sequence[str] = (),
+    ):
+        """
+        Args:
+            config: the settings.
+            source: where its tasks come from.
+            model: the network, at its initial values.
+            loss: of (targets, outputs), in training.
+            metrics: as for `Learner`.
+        """
+        self.config = config
+        self.source = source
+        self.learner = Learner(
+            model, loss, method=config.meta_method, metrics=metrics
+        )
+        self.pretraining = Learner(model, loss, method=config.joint_method)
+        for learner in (self.learner, self.pretraining):
+            learner.name = config.label
+        self._joint = self._optimizer(self.pretraining)
+        self._meta = self._optimizer(self.learner, self.clip)
+
+    @abc.abstractmethod
+    def tasks(
+        self,
+        split: str,
+        num_shots: int | None = None,
+        num_queries: int | None = None,
+    ) -> TaskStream:
+        """The stream of tasks of a split.
+
+        Args:
+            split: `train`, `validation` or `test`.
+            num_shots: K; None takes that of training.
+            num_queries: Q; None takes that of training if `num_shots` is
+                None, too, and else K.
+        """
+
+    def evaluated(self, num_shots: int) -> Learner:
+        """The learner with the loss of tasks with K support examples."""
+        del num_shots
+        return self.learner
+
+    def exported(self) -> tuple[str, ObjectiveFn]:
+        """The kind of export, and the loss that its updates descend."""
+        return "regression", self.learner.network.objective
+
+    @property
+    def model(self) -> keras.Model:
+        """The network."""
+        return self.learner.model
+
+    @property
+    def learned(self) -> dict[str, list[tf.Variable]]:
+        found = {"weights": [v.value for v in self.model.variables]}
+        if self.learner.method_variables:
+            found["method"] = [v.value for v in self.learner.method_variables]
+        return found
+
+    @property
+    def state(self) -> dict[str, list[tf.Variable]]:
+        return self.learned | {
+            "joint_optimizer": [v.value for v in self._joint.variables],
+            "meta_optimizer": [v.value for v in self._meta.variables],
+        }
+
+    def check(self, settings: EvaluationSettings | None = None) -> None:
+        for split in SPLITS:
+            self.tasks(split)
+        if settings is not None:
+            for num_shots in settings.shots or self.evaluation_shots:
+                self.tasks(settings.split, num_shots, settings.num_queries)
+
+    def train(self, files: TrainingFiles, start: int, console: Console) -> None:
+        """Joint training, then meta-training, each with its optimizer."""
+        config = self.config
+        end = 0
+        for learner, optimizer, iterations in (
+            (self.pretraining, self._joint, config.pretrain_iterations),
+            (self.learner, self._meta, config.metatrain_iterations),
+        ):
+            first, end = end, end + iterations
+            if start >= end or not iterations:
+                continue
+            learner.start_at(max(start, first))
+            learner.fit(
+                self.tasks("train"),
+                end - learner.iterations,
+                meta_batch_size=config.meta_batch_size,
+                optimizer=optimizer,
+                validation=(
+                    self.tasks("validation") if self.validates else None
+                ),
+                statistics="transductive",
+                steps_per_epoch=self.checkpoint_every,
+                directory=files,
+                progress=console,
+            )
+
+    def notes(self, networks: Sequence[Results]) -> list[str]:
+        metric, results = self.reports, networks[0]
+        return [
+            f"{metric.name.capitalize()}{metric.unit} on the query sets of "
+            f"{results.num_tasks} {results.split} tasks, ± 95 % interval; 0 "
+            "updates is the query set, too."
+        ]
+
+    def evaluate(
+        self, settings: EvaluationSettings, trained: bool
+    ) -> list[Evaluation]:
+        return [
+            evaluation
+            for num_shots in settings.shots or self.evaluation_shots
+            for evaluation in self._evaluate(num_shots, settings, trained)
+        ]
+
+    def export(
+        self,
+        path: pathlib.Path,
+        alpha: float | None = None,
+        statistics: str | None = None,
+    ) -> None:
+        if alpha is None and not self.config.metatrain_iterations:
+            if self.config.baseline != "oracle":
+                raise ExportError(
+                    f"The {self.config.label} network was not meta-trained, so "
+                    "it has no step size of its own. Give one as alpha.",
+                    "alpha",
+                )
+            alpha = 0.0
+        kind, objective = self.exported()
+        export_method(
+            path,
+            Network(self.model, objective),
+            self.learner.method,
+            self.learner.params,
+            alpha=alpha,
+            kind=kind,
+            statistics=statistics or self.statistics or "transductive",
+        )
+
+    def _evaluate(
+        self, num_shots: int, settings: EvaluationSettings, trained: bool
+    ) -> list[Evaluation]:
+        learner = self.evaluated(num_shots)
+        num_queries = settings.num_queries or num_shots
+        num_updates = NUM_UPDATES if learner.method.num_steps else 0
+        shown = settings.statistics or [self.statistics]
+
+        def measure(split, num_tasks, alpha, statistics) -> np.ndarray:
+            scores = learner.evaluate(
+                self.tasks(split, num_shots, num_queries),
+                num_tasks,
+                num_updates,
+                alpha=alpha,
+                statistics=statistics or "transductive",
+            )
+            return scores.values[self.reports.key]
+
+        def area(alpha: float) -> float:
+            """The mean over tasks and updates: under the paper's curves."""
+            values = measure("validation", NUM_TASKS, alpha, shown[0])[:, 1:]
+            worst = self.reports.worst
+            return np.where(np.isfinite(values), values, worst).mean()
+
+        alpha, searched = settings.alpha, False
+        if alpha is None and num_updates:
+            if trained and self.config.metatrain_iterations:
+                alpha = self.config.alpha
+            elif trained and self.config.baseline == "oracle":
+                alpha = 0.0  # it knows the task
+            else:
+                # The paper tuned it by hand.
+                alpha = self.reports.better(STEP_SIZES, key=area)
+                searched = True
+        learned = settings.alpha is None and learner.method_variables
+        return [
+            Evaluation(
+                num_shots,
+                alpha,
+                searched,
+                measure(
+                    settings.split,
+                    settings.num_tasks or NUM_TASKS,
+                    None if learned else alpha,
+                    statistics,
+                ),
+                self.reports,
+                num_queries,
+                statistics,
+            )
+            for statistics in shown
+        ]
+
+    def _optimizer(
+        self, learner: Learner, clip: float | None = None
+    ) -> keras.optimizers.Optimizer:
+        """The original's Adam, or what else the method takes."""
+        beta = self.config.beta
+        if learner.method.outer_optimizer == "adam":
+            optimizer = keras.optimizers.Adam(
+                beta, epsilon=1e-8, clipvalue=clip
+            )
+        else:
+            optimizer = keras.optimizers.get(learner.method.outer_optimizer)
+            optimizer.learning_rate = beta
+        return learner.trainer.optimizer(optimizer)

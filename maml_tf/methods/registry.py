@@ -1,0 +1,56 @@
+"""The methods by name."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from maml_tf.errors import ConfigError
+from maml_tf.methods.joint import JointTraining
+from maml_tf.methods.maml import MAML
+from maml_tf.methods.meta_sgd import MetaSGD
+from maml_tf.methods.method import Method
+from maml_tf.methods.prototypical import PrototypicalNetworks
+from maml_tf.methods.reptile import Reptile
+
+METHODS: dict[str, type[Method]] = {}
+
+
+def register(method: type[Method]) -> type[Method]:
+    """Makes a method known by its name; returns it."""
+    METHODS[method.name] = method
+    return method
+
+
+def method_class(name: str) -> type[Method]:
+    """The method of a name.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    if name not in METHODS:
+        raise ConfigError(
+            f"method must be one of {', '.join(METHODS)}. Received: "
+            f"method={name!r}"
+        )
+    return METHODS[name]
+
+
+def make_method(name: str, settings: Mapping[str, Any]) -> Method:
+    """A method with those of the settings that it has.
+
+    Raises:
+        ConfigError: if there is no such method, or a value makes no sense.
+    """
+    found = method_class(name)
+    return found(
+        **{k: v for k, v in settings.items() if k in setting_names(found)}
+    )
+
+
+def setting_names(method: type[Method]) -> set[str]:
+    """Names of a method's settings."""
+    return {field.name for field in fields(method) if field.init}
+
+
+for _method in (MAML, JointTraining, MetaSGD, Reptile, PrototypicalNetworks):
+    register(_method)

@@ -1,0 +1,177 @@
+"""Settings that every experiment has, by the paper's names."""
+
+import dataclasses
+import math
+from typing import Any, ClassVar
+
+from maml_tf.errors import ConfigError
+from maml_tf.methods.joint import JointTraining
+from maml_tf.methods.method import Method
+from maml_tf.methods.registry import METHODS, make_method, setting_names
+
+NORMS = ("batch_norm", "layer_norm", None)
+
+# Fields that say how long to train: a run may be continued with larger ones.
+ITERATIONS = ("pretrain_iterations", "metatrain_iterations")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """What every experiment is trained by.
+
+    Raises:
+        ConfigError: at construction, if a value makes no sense.
+    """
+
+    # Iterations of ordinary training on all tasks jointly, before MAML.
+    pretrain_iterations: int
+    # Iterations of meta-training.
+    metatrain_iterations: int
+    # Tasks in a meta-batch.
+    meta_batch_size: int
+    # K, examples of the support set (of each class, in classification).
+    num_shots: int
+    # Inner step size.
+    alpha: float
+    # Inner updates in training.
+    num_steps: int
+    # Normalization of the hidden layers.
+    norm: str | None
+    # Outer step size beta, of Adam (code: 0.001 everywhere).
+    beta: float = 0.001
+    # Leave out second derivatives.
+    first_order: bool = False
+    # Of initial weights and training tasks.
+    seed: int = 0
+    # Name of the method of meta-training.
+    method: str = "maml"
+
+    # `oracle` tells the network its task, where an experiment has that.
+    baseline: ClassVar[str | None] = None
+
+    MINIMA: ClassVar[dict[str, int]] = {
+        "pretrain_iterations": 0,
+        "metatrain_iterations": 0,
+        "meta_batch_size": 1,
+        "num_shots": 1,
+        "num_steps": 1,
+        "seed": 0,
+    }
+
+    def __post_init__(self):
+        for name, minimum in self.MINIMA.items():
+            value = getattr(self, name)
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not (whole and minimum <= value < 2**31):
+                raise ConfigError(
+                    f"{name} must be at least {minimum} and below 2**31, and "
+                    f"whole. Received: {name}={value!r}",
+                    name,
+                )
+        for name in ("beta", "alpha"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ConfigError(
+                    f"{name} must be a positive number. Received: "
+                    f"{name}={value}",
+                    name,
+                )
+        if self.num_iterations == 0:
+            raise ConfigError(
+                "There is nothing to train: pretrain_iterations and "
+                "metatrain_iterations are both 0.",
+                *ITERATIONS,
+            )
+        for name, known in (
+            ("baseline", (None, "oracle")),
+            ("norm", NORMS),
+            ("method", tuple(METHODS)),
+        ):
+            value = getattr(self, name)
+            if value not in known:
+                raise ConfigError(
+                    f"{name} must be one of {known}. Received: "
+                    f"{name}={value!r}",
+                    name,
+                )
+        if self.first_order:
+            if not self.metatrain_iterations:
+                raise ConfigError(
+                    "first_order concerns meta-training, but "
+                    "metatrain_iterations is 0.",
+                    "first_order",
+                    "metatrain_iterations",
+                )
+            if "first_order" not in setting_names(METHODS[self.method]):
+                raise ConfigError(
+                    f"first_order does not go with method={self.method}, "
+                    "which takes no second derivatives.",
+                    "first_order",
+                    "method",
+                )
+
+    @property
+    def num_iterations(self) -> int:
+        return self.pretrain_iterations + self.metatrain_iterations
+
+    @property
+    def meta_method(self) -> Method:
+        """The method of meta-training, with its settings."""
+        return make_method(self.method, dataclasses.asdict(self))
+
+    @property
+    def joint_method(self) -> JointTraining:
+        """Ordinary training on all tasks jointly."""
+        return make_method("joint", dataclasses.asdict(self))
+
+    @property
+    def label(self) -> str:
+        """What the run is: `maml`, `first-order`, `pretrained`, ..."""
+        oracle = self.baseline == "oracle"
+        if not self.metatrain_iterations:
+            return "oracle" if oracle else "pretrained"
+        trained = self.method
+        if self.first_order:
+            trained = "first-order"
+            if self.method != "maml":
+                trained += f"-{self.method}"
+        if self.pretrain_iterations:
+            trained += f".pretrained_{self.pretrain_iterations}"
+        return f"oracle.{trained}" if oracle else trained
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is meta-training alone, to be compared with baselines."""
+        return not self.pretrain_iterations and self.baseline is None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What training depends on, but for its length."""
+        unused = {*ITERATIONS, *self._unused}
+        fields = dataclasses.asdict(self).items()
+        return {name: value for name, value in fields if name not in unused}
+
+    @property
+    def _unused(self) -> set[str]:
+        """Settings of meta-training that do not matter."""
+        settings = {"alpha", "num_steps"}
+        if not self.metatrain_iterations:
+            return {*settings, "method"}
+        return settings - setting_names(METHODS[self.method])
+
+    def _name_parts(self) -> list[str]:
+        """Parts of a run's name, spelled as the original does."""
+        parts = [
+            self.label,
+            f"mbs_{self.meta_batch_size}",
+            f"ubs_{self.num_shots}",
+        ]
+        if "alpha" not in self._unused:
+            parts += [f"numstep{self.num_steps}", f"updatelr{self.alpha}"]
+        norms = {None: "nonorm", "batch_norm": "batchnorm"}
+        return [
+            *parts,
+            f"metalr{self.beta}",
+            norms.get(self.norm, "layernorm"),
+            f"seed_{self.seed}",
+        ]
