@@ -12,10 +12,10 @@ from maml_tf.experiments.figures.drawing import (
     color,
     logarithmic,
     network_label,
-    write_figure,
 )
 from maml_tf.experiments.paper import published
 from maml_tf.experiments.results import Results
+from maml_tf.plotting import write_figure
 from maml_tf.training.logs import read_rows
 from maml_tf.training.validation import FIELD
 

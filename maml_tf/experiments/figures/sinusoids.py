@@ -7,12 +7,9 @@ from matplotlib.figure import Figure
 
 from maml_tf.core.losses import predict
 from maml_tf.core.maml import adapt
-from maml_tf.experiments.figures.drawing import (
-    color,
-    network_label,
-    write_figure,
-)
+from maml_tf.experiments.figures.drawing import color, network_label
 from maml_tf.experiments.results import Results
+from maml_tf.plotting import write_figure
 from maml_tf.tasks.sinusoids import INPUTS
 
 UPDATES_SHOWN = {0: ":", 1: "--", 10: "-"}
