@@ -36,7 +36,7 @@ from maml_tf.experiments.rl_config import RLConfig
 from maml_tf.experiments.run_directory import RunDirectory
 from maml_tf.experiments.train import open_run, train_run
 from maml_tf.experiments.trained_networks import of_original, of_run
-from maml_tf.rl.environments.base import ENVIRONMENTS
+from maml_tf.rl.environments.registry import ENVIRONMENTS
 from maml_tf.runtime import start_tensorflow
 
 

@@ -17,7 +17,7 @@ import time
 from absl import app, flags
 
 from maml_tf.experiments.rl_config import RLConfig
-from maml_tf.rl.environments.base import ENVIRONMENTS
+from maml_tf.rl.environments.registry import ENVIRONMENTS
 from maml_tf.runtime import start_tensorflow
 from maml_tf.training.checkpoints import Checkpoints
 from maml_tf.training.logs import IterationLog

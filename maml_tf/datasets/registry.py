@@ -7,7 +7,7 @@ from maml_tf.datasets.class_splits import SPLITS
 from maml_tf.datasets.glyphs.images import glyphs
 from maml_tf.datasets.packed_images import PackedImages
 from maml_tf.errors import DataError
-from maml_tf.rl.environments.base import ENVIRONMENTS
+from maml_tf.rl.environments.registry import ENVIRONMENTS
 
 # The command that prepares a data set.
 _COMMANDS = {

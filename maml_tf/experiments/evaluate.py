@@ -22,6 +22,7 @@ from maml_tf.experiments.trained_networks import (
     of_run,
 )
 from maml_tf.learner.evaluation import NUM_TASKS, Evaluator, search_step_size
+from maml_tf.rl.environments.registry import environment_spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,8 +229,10 @@ def _evaluate_policy(
     # It imports TensorFlow Probability, which takes seconds.
     from maml_tf.rl import evaluation
 
-    num_rollouts, num_updates = evaluation.protocol(
-        experiment.config.datasource
+    spec = environment_spec(experiment.config.datasource)
+    num_rollouts, num_updates = (
+        spec.evaluation_rollouts,
+        spec.evaluation_updates,
     )
     if settings.shots is not None:
         (num_rollouts,) = settings.shots

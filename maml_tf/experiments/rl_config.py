@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from maml_tf.errors import ConfigError
 from maml_tf.experiments.configs import TrainingConfig
-from maml_tf.rl.environments.base import ENVIRONMENTS
+from maml_tf.rl.environments.registry import environment_spec
 
 OUTER_STEPS = ("trpo", "vpg")
 CURVATURES = ("exact", "finite_differences")
@@ -48,7 +48,7 @@ class RLConfig(TrainingConfig):
     max_kl: float = 0.01
     # How products with the curvature of the KL divergence are computed.
     curvature: str = "exact"
-    # Every so many-th time step enters the curvature.
+    # Every n-th time step enters the curvature.
     curvature_stride: int = 1
 
     MINIMA: ClassVar[dict[str, int]] = {
@@ -59,12 +59,13 @@ class RLConfig(TrainingConfig):
 
     @classmethod
     def for_environment(cls, datasource: str, **given: Any) -> "RLConfig":
-        """The paper's settings of an environment, but for what is given.
+        """The settings of an environment, except for those given.
 
         Raises:
-            ConfigError: if a value makes no sense.
+            ConfigError: if there is no such environment, or a value makes no
+                sense.
         """
-        settings = dict(_SETTINGS.get(datasource, {}))
+        settings = dict(environment_spec(datasource).settings)
         joint = given.get("metatrain_iterations") == 0
         if joint:
             settings |= {"meta_batch_size": JOINT_ROLLOUTS, "num_shots": 1}
@@ -72,8 +73,8 @@ class RLConfig(TrainingConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        environment_spec(self.datasource)
         for name, choices in (
-            ("datasource", ENVIRONMENTS),
             ("outer_step", OUTER_STEPS),
             ("curvature", CURVATURES),
             ("norm", (None,)),
@@ -128,20 +129,6 @@ class RLConfig(TrainingConfig):
         return ".".join([*parts, f"seed_{self.seed}"])
 
 
-_SETTINGS: dict[str, dict[str, Any]] = {
-    "point": {
-        "metatrain_iterations": 100,
-        "meta_batch_size": 20,
-        "alpha": 0.5,
-        "horizon": 100,
-    },
-    "cheetah_vel": {"num_shots": 10},
-    "cheetah_dir": {"max_kl": 0.02},
-    "ant_vel": {},
-    "ant_dir": {"num_shots": 40},
-}
-
-
 def joint_iterations(config: RLConfig) -> int:
     """Iterations of the pretrained and the oracle policy beside a run.
 
@@ -149,7 +136,5 @@ def joint_iterations(config: RLConfig) -> int:
     proportion.
     """
     meta = RLConfig.for_environment(config.datasource).metatrain_iterations
-    joint = {"point": 100, "cheetah": 1000, "ant": 2000}[
-        config.datasource.split("_")[0]
-    ]
+    joint = environment_spec(config.datasource).joint_iterations
     return math.ceil(joint * config.metatrain_iterations / meta)

@@ -29,7 +29,7 @@ from maml_tf.experiments.configs import (
 )
 from maml_tf.experiments.rl_config import RLConfig
 from maml_tf.files import SCRATCH_SUFFIX, write_atomically
-from maml_tf.rl.environments.base import ENVIRONMENTS
+from maml_tf.rl.environments.registry import ENVIRONMENTS
 
 FORMAT = 1
 _INSTEAD = "Choose another run, or for training another --logdir."
