@@ -15,9 +15,9 @@ from maml_tf.rl.trpo import trpo_step
 from maml_tf.training.checkpoints import Checkpoints
 from maml_tf.training.logs import IterationLog
 
-# Returns before the first and after the last inner update; what the outer
-# step did; the mean standard deviation of the policy; episodes whose
-# simulation broke down.
+# Returns before the first and after the last inner update; KL divergence and
+# fraction of the outer step; mean standard deviation of the policy; number of
+# episodes whose simulation broke down.
 LOG_FIELDS = (
     "pre_return",
     "post_return",
@@ -35,12 +35,12 @@ OnProgress = Callable[[int, dict[str, float]], None]
 class PolicyTraining:
     """Trains the policy of an experiment.
 
-    Iteration i is a function of the policy and of (seed, i): goals, initial
-    states and actions are drawn by a generator of its own. So a run that was
-    resumed equals one that was not.
+    Iteration i depends on the policy and on (seed, i) only: it draws goals,
+    initial states and actions with its own generator. So a resumed run equals
+    one that was never interrupted.
 
     Attributes:
-        state: all that training changes, by name, for checkpoints.
+        state: all variables that training changes, by name, for checkpoints.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class PolicyTraining:
         Args:
             experiment: the policy and its environment.
             log: takes a row of `LOG_FIELDS` for each iteration.
-            best: where the policy with the best return is kept.
+            best: keeps the policy with the best return.
         """
         self._experiment = experiment
         self._config = experiment.config
@@ -73,13 +73,13 @@ class PolicyTraining:
     def __call__(
         self, checkpoints: Checkpoints, start: int, on_progress: OnProgress
     ) -> None:
-        """Trains from iteration `start` on to the last.
+        """Trains from iteration `start` to the last.
 
         Args:
-            checkpoints: where the state is saved; restored by the caller.
-            start: iterations done already.
-            on_progress: called with the number of iterations done and some of
-                the row logged for the last one.
+            checkpoints: saves the state; the caller has restored it.
+            start: number of iterations done.
+            on_progress: called with the number of iterations done and some
+                fields of the last logged row.
 
         Raises:
             TrainingDivergedError: if a return is not finite.
@@ -113,7 +113,7 @@ class PolicyTraining:
         goals = environment.sample_tasks(rng, config.meta_batch_size)
         goals = np.repeat(goals[:, np.newaxis], config.num_shots, axis=1)
         if iteration < config.pretrain_iterations:
-            # All goals together are one task, which has nothing to adapt to.
+            # All goals together are one task, without adaptation.
             goals = goals.reshape(1, -1, environment.task_dim)
             return self._experiment.adapt(goals, [], rng)
         alphas = [config.alpha] * config.num_steps
@@ -122,7 +122,7 @@ class PolicyTraining:
     def _update(
         self, inner: list[Experience], outer: Experience
     ) -> dict[str, float]:
-        """Line 10: the outer step, and what it did."""
+        """Makes the outer step (line 10) and returns its fields of the log."""
         theta, row = self._outer_step(self._experiment.theta, inner, outer)
         for variable, value in zip(
             self._experiment.variables, theta, strict=True
@@ -157,7 +157,7 @@ class PolicyTraining:
 
 
 def _summary(iteration: int, stages: list[Rollouts]) -> dict[str, float]:
-    """What the rollouts before and after adaptation brought.
+    """Fields of the log: returns before and after adaptation, breakdowns.
 
     Raises:
         TrainingDivergedError: if a return is not finite.
@@ -170,9 +170,9 @@ def _summary(iteration: int, stages: list[Rollouts]) -> dict[str, float]:
     if not np.isfinite([pre, post]).all():
         raise TrainingDivergedError(
             f"A return is not finite at iteration {iteration + 1} (before "
-            f"adaptation {pre}, after it {post}). The last checkpoint stays. "
-            f"In {unstable} episodes the simulation broke down. Lower the step "
-            "sizes (--update_lr, --max_kl)."
+            f"adaptation {pre}, after it {post}). In {unstable} episodes the "
+            "simulation broke down. The last checkpoint is kept. Lower the "
+            "step sizes (--update_lr, --max_kl)."
         )
     return {
         "pre_return": pre,
