@@ -16,8 +16,8 @@ import time
 
 from absl import app, flags
 
-from maml_tf.experiments.rl_config import RLConfig
-from maml_tf.rl.environments.base import ENVIRONMENTS
+from maml_tf.rl.config import RLConfig
+from maml_tf.rl.environments.registry import ENVIRONMENTS
 from maml_tf.runtime import start_tensorflow
 from maml_tf.training.checkpoints import Checkpoints
 from maml_tf.training.logs import IterationLog
@@ -57,13 +57,13 @@ def measure(name: str, iterations: int, **settings) -> dict[str, float]:
         Seconds of an iteration (`iteration`), of the environment's part
         (`environment`), and the peak memory in GB (`memory`).
     """
-    from maml_tf.rl.experiment import PolicyExperiment
+    from maml_tf.rl.learner import PolicyLearner
     from maml_tf.rl.training import LOG_FIELDS, PolicyTraining
 
     config = RLConfig.for_environment(
         name, metatrain_iterations=iterations + 1, **settings
     )
-    experiment = PolicyExperiment(config)
+    experiment = PolicyLearner(config)
     timed = experiment.environment = Timed(experiment.environment)
     moments = []
 

@@ -5,15 +5,10 @@ import sys
 import numpy as np
 import pytest
 
-import maml_tf.rl
 from maml_tf.errors import ConfigError
-from maml_tf.rl.environments.base import (
-    ENVIRONMENTS,
-    EpisodicEnvironment,
-    Step,
-    WithGoal,
-    make_environment,
-)
+from maml_tf.rl.environments.base import EpisodicEnvironment, Step, WithGoal
+from maml_tf.rl.environments.recording import Recording
+from maml_tf.rl.environments.registry import ENVIRONMENTS, environment_spec
 
 GOALS = {
     "point": (2, -0.5, 0.5, 1),
@@ -24,6 +19,10 @@ GOALS = {
 }
 
 
+def make_environment(name):
+    return environment_spec(name).build()
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(3)
@@ -32,9 +31,8 @@ def rng():
 class Counter(EpisodicEnvironment):
     """Counts actions up; breaks down above its goal, is done at it."""
 
-    name = "counter"
     observation_dim = action_dim = task_dim = 1
-    horizon = 10
+    ends_early = True
     task_low, task_high = 1.0, 2.0
 
     def goal_features(self, tasks):
@@ -56,14 +54,6 @@ class Counter(EpisodicEnvironment):
         unstable = excess > 0.5
         self.counts[rows[unstable]] = np.nan
         return Step(self.counts[rows, None], -excess, excess >= 0.0, unstable)
-
-
-def test_names_belong_to_environments():
-    assert set(ENVIRONMENTS) == set(GOALS)
-    for name in ENVIRONMENTS:
-        assert make_environment(name).name == name
-    with pytest.raises(ConfigError, match="one of point, .*'humanoid'"):
-        make_environment("humanoid")
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
@@ -236,14 +226,31 @@ def test_the_oracle_sees_its_goal(name, features, rng):
     )
 
 
+def test_a_recording_holds_the_episodes_of_each_row(rng):
+    recording = Recording(Counter())
+    tasks = np.array([[0.5], [9.0]])
+    first = recording.reset(tasks, rng)
+    steps = [recording.step(np.full((2, 1), 0.25)) for _ in range(3)]
+    assert steps[-1].done.tolist() == [True, False]
+    again = recording.restart(steps[-1].done, tasks, rng)
+    recording.step(np.full((2, 1), 0.25))
+    recording.finish(np.array([False, True]))
+    recording.step(np.full((2, 1), 0.25))
+    one, other = recording.episodes()
+    # Poses before each step: none after the last, none of a row at rest.
+    assert [len(episode) for episode in one] == [2, 2]
+    assert [len(episode) for episode in other] == [4]
+    assert one[0][0] == first[0]
+    assert one[0][1] == steps[0].observations[0]
+    assert one[1][0] == again[0]
+    assert other[0][3] == again[1]
+
+
 @pytest.mark.parametrize("package", ["mujoco", "gymnasium"])
 def test_a_missing_package_is_named(package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
-    for module in ("locomotion", "mujoco_models"):
-        monkeypatch.delitem(sys.modules, f"maml_tf.rl.{module}", raising=False)
-        monkeypatch.delattr(maml_tf.rl, module, raising=False)
-    assert make_environment("point").name == "point"
+    assert make_environment("point").task_dim == 2
     with pytest.raises(ConfigError) as caught:
         make_environment("ant_vel")
-    assert f"the Python package {package}," in str(caught.value)
-    assert "pip install -r requirements.txt" in str(caught.value)
+    assert "the environment ant_vel needs" in str(caught.value)
+    assert f"Run `pip install {package}`." in str(caught.value)

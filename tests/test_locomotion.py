@@ -4,8 +4,8 @@ import mujoco
 import numpy as np
 import pytest
 
-from maml_tf.rl.environments import locomotion, mujoco_models
-from maml_tf.rl.environments.locomotion import make
+from maml_tf.rl.environments import mujoco_models, runners
+from maml_tf.rl.environments.registry import environment_spec
 
 NAMES = ("cheetah_vel", "cheetah_dir", "ant_vel", "ant_dir")
 MODELS = {"cheetah": mujoco_models.half_cheetah, "ant": mujoco_models.ant}
@@ -66,7 +66,7 @@ class Row:
 
 def start(name, goals, seed=2):
     """An environment and its first observations."""
-    environment = make(name)
+    environment = environment_spec(name).build()
     tasks = np.asarray(goals, float)[:, None]
     return environment, environment.reset(tasks, np.random.default_rng(seed))
 
@@ -90,7 +90,7 @@ def test_batches_equal_plain_mujoco(name):
         for i, goal in enumerate(goals)
     ]
     np.testing.assert_array_equal(
-        environment.positions, [row.data.qpos for row in rows]
+        environment.poses, [row.data.qpos for row in rows]
     )
     np.testing.assert_allclose(
         first, [row.observation() for row in rows], rtol=1e-6, atol=1e-7
@@ -108,7 +108,7 @@ def test_batches_equal_plain_mujoco(name):
             )
             np.testing.assert_allclose(found.rewards[i], reward, atol=1e-12)
             np.testing.assert_allclose(
-                environment.positions[i], rows[i].data.qpos, atol=1e-12
+                environment.poses[i], rows[i].data.qpos, atol=1e-12
             )
             touched = touched or rows[i].data.ncon > 0
         np.testing.assert_array_equal(found.done, done)
@@ -168,12 +168,12 @@ def test_a_body_that_breaks_down_is_done_and_alone(name, speed, monkeypatch):
     goals = np.array([[0.5], [1.0], [1.5]])
     broken = np.array([False, True, False])
     found = []
-    for noise in (locomotion.VELOCITY_NOISE, speed):
+    for noise in (runners.VELOCITY_NOISE, speed):
         environment, _ = start(name, goals[:, 0])
         with monkeypatch.context() as patch:
-            patch.setattr(locomotion, "VELOCITY_NOISE", noise)
+            patch.setattr(runners, "VELOCITY_NOISE", noise)
             environment.restart(broken, goals, np.random.default_rng(0))
-        pose = environment.positions[1]
+        pose = environment.poses[1]
         rng = np.random.default_rng(1)
         actions = rng.normal(size=(4, 3, environment.action_dim))
         found.append([environment.step(a) for a in actions])
@@ -187,7 +187,7 @@ def test_a_body_that_breaks_down_is_done_and_alone(name, speed, monkeypatch):
         assert step.done[1]
         assert step.rewards[1] == 0.0
         assert np.isfinite(step.observations).all()
-    np.testing.assert_array_equal(environment.positions[1], pose)
+    np.testing.assert_array_equal(environment.poses[1], pose)
     again = environment.restart(broken, goals, np.random.default_rng(0))
     assert np.abs(again[1]).max() < 2.0
     assert not environment.step(actions[0]).done.any()
@@ -195,7 +195,7 @@ def test_a_body_that_breaks_down_is_done_and_alone(name, speed, monkeypatch):
 
 def test_mujoco_keeps_quiet(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(locomotion, "VELOCITY_NOISE", 1e12)
+    monkeypatch.setattr(runners, "VELOCITY_NOISE", 1e12)
     environment, _ = start("ant_vel", [1.0])
     assert environment.step(np.zeros((1, 8))).unstable.all()
     assert list(tmp_path.iterdir()) == []

@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from maml_tf.core.maml import inner_update
 from maml_tf.errors import ConfigError
-from maml_tf.experiments.rl_config import RLConfig
-from maml_tf.rl.experiment import PolicyExperiment
+from maml_tf.rl.config import RLConfig
+from maml_tf.rl.learner import PolicyLearner
 from maml_tf.rl.losses import Experience, reinforce
 from maml_tf.rl.policy import GaussianPolicy, policy_net
 
@@ -94,7 +94,7 @@ def test_updates_of_tasks_do_not_mix_and_move_the_deviation(policy):
 def test_a_network_of_other_sizes_is_refused():
     config = RLConfig.for_environment("point")
     with pytest.raises(ConfigError, match="takes 2 numbers and gives 2"):
-        PolicyExperiment(config, policy_net(3, 2))
+        PolicyLearner(config, policy_net(3, 2))
     with pytest.raises(ValueError, match="must give"):
         GaussianPolicy(
             keras.Sequential([keras.Input((4, 2)), keras.layers.Dense(2)])

@@ -8,10 +8,10 @@ import tensorflow as tf
 from conftest import command
 
 from maml_tf.core.maml import inner_update
-from maml_tf.experiments.rl_config import RLConfig
 from maml_tf.rl.advantages import experience
-from maml_tf.rl.experiment import PolicyExperiment
+from maml_tf.rl.config import RLConfig
 from maml_tf.rl.export import export_policy
+from maml_tf.rl.learner import PolicyLearner
 from maml_tf.rl.linearization import stack
 from maml_tf.rl.losses import Experience, reinforce
 
@@ -20,7 +20,7 @@ STEP_SIZE = 0.3
 
 @pytest.fixture(scope="module")
 def experiment():
-    experiment = PolicyExperiment(RLConfig.for_environment("point", horizon=30))
+    experiment = PolicyLearner(RLConfig.for_environment("point", horizon=30))
     experiment.policy.log_std.assign([-0.5, 0.2])
     return experiment
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from maml_tf.rl.environments.mujoco_models import ant, half_cheetah
-from maml_tf.rl.rendering import save_animation, save_strip
+from maml_tf.rl.environments.rendering import save_animation, save_strip
 
 
 def box(picture, color, tolerance=3):

@@ -7,14 +7,14 @@ import shutil
 import numpy as np
 import pytest
 from conftest import command, error_of, parse
+from maml_tf.experiments.baselines import baseline_configs
+from maml_tf.experiments.paper import published
 
 from maml_tf.cli import settings as command_line
 from maml_tf.errors import ConfigError
-from maml_tf.experiments.baselines import baseline_configs
 from maml_tf.experiments.experiment import build_experiment
-from maml_tf.experiments.paper import published
-from maml_tf.experiments.rl_config import RLConfig
 from maml_tf.experiments.run_directory import RunDirectory
+from maml_tf.rl.config import RLConfig
 from maml_tf.training.checkpoints import Checkpoints
 
 TINY = (

@@ -12,9 +12,7 @@ HORIZON = 4
 class Countdown(EpisodicEnvironment):
     """An episode lasts as many steps as its goal says; rewards are 1."""
 
-    name = "countdown"
     observation_dim, action_dim, task_dim = 2, 1, 1
-    horizon = HORIZON
     task_low, task_high = 1, HORIZON
     ends_early = True
 

@@ -125,7 +125,7 @@ flags.DEFINE_string(
 flags.DEFINE_integer(
     "curvature_stride",
     None,
-    "take every so many-th time step for the curvature: faster, less exact [1]",
+    "take every n-th time step for the curvature: faster, less exact [1]",
 )
 
 # Runs

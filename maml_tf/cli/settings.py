@@ -17,7 +17,7 @@ from maml_tf.experiments.original_checkpoint import (
     OriginalNetwork,
     read_original_checkpoint,
 )
-from maml_tf.experiments.registry import DATASOURCES, find_source
+from maml_tf.experiments.registry import datasources, find_source
 from maml_tf.experiments.run_directory import RunDirectory
 from maml_tf.experiments.settings import EvaluationSettings
 from maml_tf.experiments.source import DataSource
@@ -123,7 +123,7 @@ def _check_source(source: DataSource) -> None:
 
 
 def _does_not_go(flag: str, source: DataSource, has_it) -> ConfigError:
-    words = dict.fromkeys(s.words for s in DATASOURCES.values() if has_it(s))
+    words = dict.fromkeys(s.words for s in datasources().values() if has_it(s))
     return ConfigError(
         f"--{flag} is for {' and '.join(words)}; it does not go with "
         f"--datasource={source.name}."

@@ -109,16 +109,19 @@ class Evaluator:
             return tf.stack([tf.cast(x, params[0].dtype) for x in values])
 
         def measure(params, tasks, alpha, num_updates):
-            def begin(task: Task) -> tuple[State, tf.Tensor]:
-                state = method.begin(network, params, task.support)
-                return state, measure_one(params, state, task)
+            def begin(task: Task) -> State:
+                return method.begin(network, params, task.support)
+
+            def measure_state(pair: tuple[State, Task]) -> tf.Tensor:
+                return measure_one(params, *pair)
 
             def update(pair: tuple[State, Task]) -> tuple[State, tf.Tensor]:
                 state, task = pair
                 state, _ = method.update(network, state, task.support, alpha)
                 return state, measure_one(params, state, task)
 
-            states, before = loop.each(begin, tasks)
+            states = loop.each(begin, tasks)
+            before = loop.each(measure_state, (states, tasks))
             if method.num_steps == 0:
                 return tf.transpose(before)[tf.newaxis]
 

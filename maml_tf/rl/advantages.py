@@ -1,4 +1,4 @@
-"""Advantages by a linear baseline and generalized advantage estimation.
+"""Advantages from a linear baseline and generalized advantage estimation.
 
 Duan et al., "Benchmarking Deep Reinforcement Learning", ICML 2016, for the
 baseline's features; Schulman et al., "High-Dimensional Continuous Control
@@ -12,7 +12,7 @@ from maml_tf.rl.rollouts import Rollouts
 
 GAMMA = 0.99
 LAMBDA = 1.0
-TIME_UNIT = 100.0  # steps, of the baseline's features
+TIME_UNIT = 100.0  # steps; the unit of time in the baseline's features
 RIDGE = 1e-5
 RIDGE_TRIES = 5
 
@@ -20,8 +20,8 @@ RIDGE_TRIES = 5
 def experience(rollouts: Rollouts) -> Experience:
     """Rollouts as the losses need them, with standardized advantages.
 
-    The baseline is fitted to the discounted returns of each task's own
-    samples and then predicts them.
+    For each task, the baseline is fitted to the discounted returns of the
+    task's own samples and then predicts them.
     """
     ends = rollouts.ends
     returns = discounted_sums(rollouts.rewards, ends, GAMMA)
@@ -48,12 +48,15 @@ def experience(rollouts: Rollouts) -> Experience:
 def discounted_sums(
     values: np.ndarray, ends: np.ndarray, discount: float
 ) -> np.ndarray:
-    """From each step to the end of its episode, along the last axis.
+    """Discounted sums from each step to the end of its episode.
 
     Args:
-        values: float [..., samples].
-        ends: bool [..., samples], the last step of an episode.
+        values: float [..., samples], episodes one after the other.
+        ends: bool [..., samples], true at the last step of an episode.
         discount: factor for each step.
+
+    Returns:
+        Sums of the shape and type of `values`.
     """
     sums = np.zeros_like(values)
     later = np.zeros(values.shape[:-1])
@@ -63,8 +66,10 @@ def discounted_sums(
     return sums
 
 
-def baseline_features(observations: np.ndarray, times: np.ndarray):
-    """[o, o^2, t, t^2, t^3, 1], o clipped at +-10 and t in 100 steps.
+def baseline_features(
+    observations: np.ndarray, times: np.ndarray
+) -> np.ndarray:
+    """[o, o^2, t, t^2, t^3, 1], o clipped to [-10, 10] and t in 100 steps.
 
     Args:
         observations: [samples, observation_dim].
@@ -81,7 +86,8 @@ def baseline_features(observations: np.ndarray, times: np.ndarray):
 def fit_baseline(features: np.ndarray, returns: np.ndarray) -> np.ndarray:
     """Weights of ridge regression: [samples, n], [samples] -> [n].
 
-    The ridge grows until the solution is finite.
+    The ridge grows until the solution is finite. If it never is, the weights
+    are 0.
     """
     gram, moment = features.T @ features, features.T @ returns
     for attempt in range(RIDGE_TRIES):
@@ -100,7 +106,7 @@ def generalized_advantages(
 ) -> np.ndarray:
     """GAE(GAMMA, LAMBDA) of episodes one after the other: [samples].
 
-    The value after an episode's last step is taken as 0, at the horizon, too.
+    The value after an episode's last step counts as 0, even at the horizon.
     """
     following = np.where(ends, 0.0, np.append(values[1:], 0.0))
     errors = rewards + GAMMA * following - values
@@ -108,5 +114,5 @@ def generalized_advantages(
 
 
 def standardized(advantages: np.ndarray) -> np.ndarray:
-    """With mean 0 and standard deviation 1."""
+    """Advantages shifted and scaled to mean 0 and standard deviation 1."""
     return (advantages - advantages.mean()) / (advantages.std() + 1e-8)

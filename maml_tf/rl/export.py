@@ -1,6 +1,8 @@
-"""An adapting policy as a SavedModel that needs neither maml_tf nor Keras.
+"""Exports an adapting policy as a SavedModel.
 
-The signatures, with tensors by name (docs/serving.md):
+It needs neither maml_tf nor Keras.
+
+Its signatures, with named tensors (docs/serving.md):
 
 | signature       | from                               | to              |
 |-----------------|------------------------------------|-----------------|
@@ -27,17 +29,18 @@ from maml_tf.rl.losses import Experience, reinforce
 from maml_tf.rl.policy import GaussianPolicy, log_std
 
 Tensors = dict[str, tf.Tensor]
+Specs = dict[str, tf.TensorSpec]
 
 
 def export_policy(path: str | os.PathLike, policy: GaussianPolicy) -> None:
     """Writes a policy and its adaptation as a SavedModel.
 
     Args:
-        path: the directory to make; there may be an empty one.
+        path: the directory to make; an empty one may exist.
         policy: the policy, at its meta-learned parameters.
 
     Raises:
-        ExportError: if there is something at `path`.
+        ExportError: if `path` exists and is not an empty directory.
         OSError: if it cannot be written.
     """
     path = pathlib.Path(path)
@@ -49,7 +52,7 @@ def export_policy(path: str | os.PathLike, policy: GaussianPolicy) -> None:
 
 
 class _ServedPolicy:
-    """The signatures' functions, of tensors by name."""
+    """The functions of the signatures, from named tensors to named tensors."""
 
     def __init__(self, policy: GaussianPolicy, theta: list[tf.Variable]):
         self._policy = policy
@@ -59,7 +62,7 @@ class _ServedPolicy:
     def signatures(self) -> dict[str, Callable]:
         float32, size = tf.float32, self._policy.mean.input_shape[-1]
         observations = {"observations": tf.TensorSpec([None, size], float32)}
-        done = observations | {
+        experience = observations | {
             "actions": tf.TensorSpec([None, *self._theta[-1].shape], float32),
             "rewards": tf.TensorSpec([None], float32),
             "times": tf.TensorSpec([None], tf.int32),
@@ -73,13 +76,15 @@ class _ServedPolicy:
             name: self._trace(function, specs)
             for name, function, specs in (
                 ("act", self._act, observations),
-                ("adapt", self._adapt, done),
-                ("adapt_further", self._adapt, done | weights),
+                ("adapt", self._adapt, experience),
+                ("adapt_further", self._adapt, experience | weights),
                 ("act_adapted", self._act, observations | weights),
             )
         }
 
-    def _trace(self, function: Callable[[Tensors], Tensors], specs):
+    def _trace(
+        self, function: Callable[[Tensors], Tensors], specs: Specs
+    ) -> Callable:
         def signature(**tensors: tf.Tensor) -> Tensors:
             return function(_checked(tensors, specs))
 
@@ -90,15 +95,15 @@ class _ServedPolicy:
             }
         )
 
-    def _given(self, tensors: Tensors) -> Params:
-        """The parameters, as those of one task."""
+    def _parameters(self, tensors: Tensors) -> Params:
+        """The weights given, else the policy's, stacked as for one task."""
         return [
             tensors.get(name, tf.convert_to_tensor(variable))[tf.newaxis]
             for name, variable in zip(self._names, self._theta, strict=True)
         ]
 
     def _act(self, tensors: Tensors) -> Tensors:
-        theta = self._given(tensors)
+        theta = self._parameters(tensors)
         observations = tensors["observations"][tf.newaxis]
         return {
             "means": self._policy.means(theta, observations)[0],
@@ -109,29 +114,32 @@ class _ServedPolicy:
         experience = Experience(
             tensors["observations"],
             tensors["actions"],
-            _advantages(**{n: tensors[n] for n in _SEEN}),
+            _advantages(
+                tensors["observations"], tensors["rewards"], tensors["times"]
+            ),
             tf.ones_like(tensors["rewards"]),
         )
         theta, _ = inner_update(
             reinforce(self._policy),
-            self._given(tensors),
+            self._parameters(tensors),
             Experience(*(x[tf.newaxis] for x in experience)),
             tensors["step_size"],
         )
         return {n: t[0] for n, t in zip(self._names, theta, strict=True)}
 
 
-_SEEN = ("observations", "rewards", "times")
-
-
 def _advantages(
     observations: tf.Tensor, rewards: tf.Tensor, times: tf.Tensor
 ) -> tf.Tensor:
-    """`advantages.experience` of one task, as a graph: float32 [samples]."""
+    """The advantages of `advantages.experience` for one task, as a graph.
+
+    Returns:
+        float32 [samples].
+    """
     rewards = tf.cast(rewards, tf.float64)
     t = tf.cast(times, tf.float64)
     episodes = tf.cumsum(tf.cast(times == 0, tf.int32)) - 1
-    # Later rewards of the episode, discounted to its beginning.
+    # Sums of rewards discounted to the start of the episode.
     discounts = tf.constant(advantages.GAMMA, tf.float64) ** t
     discounted = rewards * discounts
     totals = tf.math.segment_sum(discounted, episodes)
@@ -151,8 +159,8 @@ def _advantages(
     return tf.cast((errors - mean) / (std + 1e-8), tf.float32)
 
 
-def _checked(tensors: Tensors, specs) -> Tensors:
-    """The same tensors; what uses them runs only if they fit."""
+def _checked(tensors: Tensors, specs: Specs) -> Tensors:
+    """The same tensors, which fail at run time if they do not fit."""
     tensors = {
         name: tf.ensure_shape(tensor, specs[name].shape, name=name)
         for name, tensor in tensors.items()
@@ -179,7 +187,7 @@ def _checked(tensors: Tensors, specs) -> Tensors:
             require(
                 tf.reduce_all(follows) & tf.reduce_all(times[:1] == 0),
                 "times must count the steps of whole episodes: 0, 1, 2, ..., "
-                "and 0 again where one begins",
+                "and 0 again where one starts",
                 times,
             )
         )

@@ -1,13 +1,12 @@
 """Derivatives through the adaptation of a policy, recorded once.
 
 For task t let phi_t = theta - alpha grad L_t(theta) be the adapted parameters
-and J_t = d phi_t / d theta. The outer step needs, again and again at the same
-theta, products with J_t and with the Fisher information F_t of the adapted
-policy. Here the adaptation is recorded on persistent tapes, so that each
-product costs backward passes only.
+and J_t = d phi_t / d theta. At one theta the outer step needs many products
+with J_t and with the Fisher information F_t of the adapted policy. Persistent
+tapes record the adaptation, so that each product costs backward passes only.
 
-J_t = I - alpha (Hessian of L_t) is symmetric, and a product of such factors
-after several updates. So one backward pass through an update serves J_t v as
+J_t = I - alpha (Hessian of L_t) is symmetric; after several updates it is a
+product of such factors. So one backward pass through an update gives J_t v as
 well as J_t^T v.
 """
 
@@ -32,6 +31,7 @@ class Linearization:
 
     Attributes:
         adapted: phi, stacked over the tasks.
+        inner_losses: the loss before each update, each [tasks].
         reference: the policies phi on the outer experience, as constants.
     """
 
@@ -51,7 +51,7 @@ class Linearization:
             inner: the experience of each inner update, in order.
             outer: the experience of the adapted policies.
             alpha: the step size.
-            first_order: take J_t = I.
+            first_order: whether to take J_t = I.
         """
         self._policy, self._outer = policy, outer
         with tf.GradientTape(persistent=True) as self._inner_tape:
@@ -71,7 +71,7 @@ class Linearization:
         self._record_means()
 
     def surrogate_gradient(self) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """d surrogate / d theta, not stacked, and the surrogate."""
+        """d surrogate / d theta, not stacked, and the surrogate, a scalar."""
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(self.adapted)
             surrogate, _ = surrogate_and_kl(
@@ -81,10 +81,10 @@ class Linearization:
         return self._transposed_adaptation(gradient), surrogate
 
     def kl_product(self, vector: Params) -> list[tf.Tensor]:
-        """Hessian of the mean KL divergence times a vector, not stacked.
+        """The Hessian of the mean KL divergence times a vector, not stacked.
 
-        sum_t J_t F_t J_t v, exact at theta, where the KL divergence and its
-        gradient are 0.
+        This is sum_t J_t F_t J_t v, exact at theta, where the KL divergence
+        and its gradient are 0.
         """
         moved = stack(vector, self._outer.num_tasks)
         for update in range(len(self._iterates) - 1):
@@ -108,8 +108,8 @@ class Linearization:
     def _record_means(self) -> None:
         """Records means(phi) for products with its Jacobian, both ways.
 
-        The backward pass is linear in what it is given; its own derivative
-        with respect to that is the Jacobian itself.
+        The backward pass is linear in the vector that it multiplies, so its
+        derivative with respect to that vector is the Jacobian itself.
         """
         weights = self.adapted[:-1]
         self._cotangent = tf.zeros_like(self.reference.means)
@@ -125,7 +125,7 @@ class Linearization:
             )
 
     def _fisher_product(self, vector: Params) -> list[tf.Tensor]:
-        """F_t v for each task, weighted as in the mean over all samples."""
+        """F_t v for each task, weighted by the task's share of all samples."""
         *weights, deviation = vector
         means = self._forward_tape.gradient(
             self._pulled_back, self._cotangent, output_gradients=weights
@@ -137,8 +137,8 @@ class Linearization:
             self.adapted[:-1],
             output_gradients=means * precision * shares[..., tf.newaxis],
         )
-        of_task = tf.reduce_sum(shares, axis=1, keepdims=True)
-        return [*pulled_back, 2 * of_task * deviation]
+        task_share = tf.reduce_sum(shares, axis=1, keepdims=True)
+        return [*pulled_back, 2 * task_share * deviation]
 
 
 def stack(theta: Params, num_tasks: int) -> list[tf.Tensor]:
@@ -157,7 +157,7 @@ def adapted_surrogate_and_kl(
     """Surrogate and KL divergence after adaptation, as functions of theta.
 
     Args:
-        policy, inner, outer, alpha, first_order: as for `Linearization`.
+        policy, inner, outer, alpha, first_order: as in `Linearization`.
         reference: the policies that sampled `outer`.
     """
 

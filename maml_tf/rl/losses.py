@@ -1,8 +1,7 @@
 """Equation 4 and the objectives of the outer step, per task.
 
-All of them are means over the time steps of a task; steps that a mask leaves
-out, such as those after the end of an episode, change neither values nor
-gradients.
+All are means over the time steps of a task. Steps outside the mask, such as
+those after the last episode, change neither values nor gradients.
 """
 
 from typing import NamedTuple
@@ -41,8 +40,9 @@ class Experience(NamedTuple):
 def reinforce(policy: GaussianPolicy) -> LossFn:
     """Equation 4 by the policy gradient theorem: - mean(log pi * advantage).
 
-    The gradient of `loss(theta, experience)`, float32 [tasks], with respect
-    to a theta stacked over tasks is that of each task.
+    Returns:
+        loss(theta, experience) -> float32 [tasks]. Its gradient with respect
+        to theta, stacked over tasks, is that of each task.
     """
 
     def loss(theta: Params, experience: Experience) -> tf.Tensor:
@@ -54,7 +54,7 @@ def reinforce(policy: GaussianPolicy) -> LossFn:
 
 
 class Reference(NamedTuple):
-    """The policies that sampled an experience, to compare others with.
+    """The policies that sampled an experience, for comparison with others.
 
     Attributes:
         means: float32 [tasks, samples, action_dim].
@@ -68,7 +68,7 @@ class Reference(NamedTuple):
     def of(
         cls, policy: GaussianPolicy, theta: Params, experience: Experience
     ) -> "Reference":
-        """Of the policies theta, as constants."""
+        """Takes the policies theta, as constants."""
         means = policy.means(theta, experience.observations)
         return cls(tf.stop_gradient(means), tf.stop_gradient(log_std(theta)))
 
@@ -79,11 +79,11 @@ def surrogate_and_kl(
     experience: Experience,
     reference: Reference,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """What TRPO lowers and what it bounds (Schulman et al. 2015, eq. 14).
+    """What TRPO minimizes and what it bounds (Schulman et al. 2015, eq. 14).
 
     Args:
         policy: the policy.
-        theta: per task, stacked.
+        theta: the parameters of each task, stacked.
         experience: sampled by `reference`.
         reference: the policies to compare with.
 

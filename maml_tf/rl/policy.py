@@ -18,11 +18,11 @@ HIDDEN_DIMS = (100, 100)  # of the paper, appendix A.2
 class GaussianPolicy:
     """pi_theta(a | s) = N(mean(s), diag(std^2)), std the same in all states.
 
-    theta holds the weights of the mean network and, as its last entry, the
-    logarithm of std, which adapts like any other parameter.
+    theta holds the weights of the mean network and, last, the logarithm of
+    std, which adapts like any other parameter.
 
-    The functions take a separate theta for each task, stacked along a first
-    axis [tasks, ...], and observations [tasks, samples, observation_dim].
+    The methods take a theta for each task, stacked along a first axis
+    [tasks, ...], and observations [tasks, samples, observation_dim].
 
     Attributes:
         mean: the network, observations to mean actions.
@@ -41,7 +41,7 @@ class GaussianPolicy:
         if len(mean.output_shape) != 2 or mean.output_shape[-1] is None:
             raise ValueError(
                 "The mean network of a policy must give [samples, "
-                f"action_dim]. Received: output shape {mean.output_shape}"
+                f"action_dim]. Received: output shape {mean.output_shape}."
             )
         self.mean = mean
         self.log_std = keras.Variable(
@@ -52,18 +52,23 @@ class GaussianPolicy:
     def check_fits(
         self, environment: str, observation_dim: int, action_dim: int
     ) -> None:
-        """Sees that the policy can act in an environment.
+        """Checks that the policy can act in an environment.
+
+        Args:
+            environment: the name of the environment.
+            observation_dim: size of its observations.
+            action_dim: size of its actions.
 
         Raises:
-            ConfigError: if it takes or gives vectors of another size.
+            ConfigError: if the policy's input or output has another size.
         """
         expected = observation_dim, action_dim
         found = self.mean.input_shape[-1], self.mean.output_shape[-1]
         if found != expected:
             raise ConfigError(
-                f"A policy for {environment} takes {expected[0]} numbers and "
-                f"gives {expected[1]}. Received: a network that takes "
-                f"{found[0]} and gives {found[1]}"
+                f"Expected a policy for {environment}, which takes "
+                f"{expected[0]} numbers and gives {expected[1]}. Received: a "
+                f"network that takes {found[0]} and gives {found[1]}."
             )
 
     @property
@@ -72,10 +77,10 @@ class GaussianPolicy:
         return [*self.mean.trainable_variables, self.log_std]
 
     def means(self, theta: Params, observations: tf.Tensor) -> tf.Tensor:
-        """Mean actions [tasks, samples, action_dim], of theta per task."""
+        """Mean actions, float32 [tasks, samples, action_dim]."""
         *weights, _ = theta
         if observations.shape[0] == 1:
-            # vectorized_map would gather, whose gradients are not dense.
+            # vectorized_map would gather; gradients of that are not dense.
             only = predict(self.mean, [w[0] for w in weights], observations[0])
             return only[tf.newaxis]
         return tf.vectorized_map(
@@ -94,7 +99,7 @@ class GaussianPolicy:
     def act(self):
         """Compiled: (theta, observations, noise) -> actions.
 
-        `noise` is standard normal, of the shape of the actions.
+        `noise` is standard normal, in the shape of the actions.
         """
 
         def act(theta, observations, noise):

@@ -1,10 +1,10 @@
-"""Sampling trajectories: lines 5 and 8 of Algorithm 3.
+"""Samples trajectories: lines 5 and 8 of Algorithm 3.
 
-Data is counted in transitions, as the original does: a task's share is
+Data is counted in transitions, as in the original: a task's share is
 rollouts * horizon of them, in whole episodes. Where episodes can end early, a
-row that is done begins a new one until its part of the share is full. A
-policy that soon arrives is so judged, and updated, by many more episodes than
-one that never does.
+row that is done starts a new one until its part of the share is full. So a
+policy that arrives soon is judged, and updated, by many more episodes than one
+that never does.
 """
 
 from typing import NamedTuple
@@ -26,8 +26,8 @@ class Rollouts(NamedTuple):
         times: int64 [tasks, samples], steps since the episode began.
         mask: bool [tasks, samples]; false after the last episode, where all
             else is 0.
-        unstable: how many episodes were left out, because the simulation
-            broke down or an action was not finite.
+        unstable: number of episodes left out because the simulation broke
+            down or an action was not finite.
     """
 
     observations: np.ndarray
@@ -39,15 +39,15 @@ class Rollouts(NamedTuple):
 
     @property
     def ends(self) -> np.ndarray:
-        """bool [tasks, samples]: the last step of an episode."""
+        """bool [tasks, samples]: true at the last step of an episode."""
         following = np.zeros_like(self.times)
         following[:, :-1] = self.times[:, 1:]
         return self.mask & (following == 0)
 
     def mean_returns(self) -> np.ndarray:
-        """Mean over a task's episodes of their sum of rewards: [tasks].
+        """Mean sum of rewards over a task's episodes, float64 [tasks].
 
-        NaN for a task without any.
+        NaN for a task without episodes.
         """
         episodes = self.num_episodes()
         return np.where(
@@ -57,7 +57,7 @@ class Rollouts(NamedTuple):
         )
 
     def num_episodes(self) -> np.ndarray:
-        """Episodes of each task: [tasks]."""
+        """Number of episodes of each task, int [tasks]."""
         return self.ends.sum(axis=1)
 
 
@@ -72,16 +72,16 @@ def sample_rollouts(
     """Samples rollouts * horizon transitions of each task, or a few more.
 
     Args:
-        environment: steps all rollouts of all tasks together.
+        environment: runs all rollouts of all tasks together.
         policy: the policy.
         theta: its parameters for each task, stacked.
-        goals: of each row, [tasks, rollouts, task_dim].
-        horizon: longest episode, in steps.
+        goals: the goal of each rollout, [tasks, rollouts, task_dim].
+        horizon: steps of the longest episode.
         rng: draws initial states and actions.
 
     Returns:
-        Whole episodes; samples = rollouts * horizon, and another horizon
-        where episodes can end early.
+        Whole episodes; samples = rollouts * horizon, plus one horizon where
+        episodes can end early.
     """
     num_tasks, num_rollouts = goals.shape[:2]
     rows = num_tasks * num_rollouts
@@ -129,8 +129,23 @@ def sample_rollouts(
     return _pack(columns, valid, unstable & valid, share, samples)
 
 
-def _pack(columns, valid, unstable, share: int, samples: int) -> Rollouts:
-    """Puts whole episodes of each task one after the other, to its share."""
+def _pack(
+    columns: list[np.ndarray],
+    valid: np.ndarray,
+    unstable: np.ndarray,
+    share: int,
+    samples: int,
+) -> Rollouts:
+    """Puts whole episodes of each task one after the other.
+
+    Args:
+        columns: observations, actions, rewards and times, each
+            [tasks, steps, ...].
+        valid: bool [tasks, steps], which steps were made.
+        unstable: bool [tasks, steps], where a simulation broke down.
+        share: transitions of a task.
+        samples: length of the result.
+    """
     packed = [
         np.zeros((len(c), samples, *c.shape[2:]), c.dtype) for c in columns
     ]
@@ -141,7 +156,7 @@ def _pack(columns, valid, unstable, share: int, samples: int) -> Rollouts:
         broken = episodes[unstable[task, chosen]]
         chosen = chosen[~np.isin(episodes, broken)]
         times = columns[-1][task, chosen]
-        # Where episodes may be cut: where one begins, or after the last.
+        # Where the data may be cut: where an episode starts, or at the end.
         cuts = np.append(np.flatnonzero(times == 0), chosen.size)
         enough = cuts[(cuts >= share) & (cuts <= samples)]
         cut = enough[0] if enough.size else cuts[cuts <= samples][-1]
@@ -149,4 +164,12 @@ def _pack(columns, valid, unstable, share: int, samples: int) -> Rollouts:
         for target, column in zip(packed, columns, strict=True):
             target[task, :cut] = column[task, chosen]
         mask[task, :cut] = True
-    return Rollouts(*packed, mask, np.count_nonzero(unstable))
+    observations, actions, rewards, times = packed
+    return Rollouts(
+        observations,
+        actions,
+        rewards,
+        times,
+        mask,
+        int(np.count_nonzero(unstable)),
+    )

@@ -1,23 +1,24 @@
 """Algorithm 3: the training loop of meta-reinforcement learning."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from maml_tf.errors import TrainingDivergedError
-from maml_tf.rl.experiment import PolicyExperiment
+from maml_tf.rl.learner import PolicyLearner
 from maml_tf.rl.linearization import Linearization
 from maml_tf.rl.losses import Experience
 from maml_tf.rl.rollouts import Rollouts
 from maml_tf.rl.trpo import trpo_step
-from maml_tf.training.checkpoints import Checkpoints
-from maml_tf.training.logs import IterationLog
+from maml_tf.training.files import TrainingFiles
+from maml_tf.training.history import History
+from maml_tf.training.loop import Loop
 
-# Returns before the first and after the last inner update; what the outer
-# step did; the mean standard deviation of the policy; episodes whose
-# simulation broke down.
+# Returns before the first and after the last inner update; KL divergence and
+# fraction of the outer step; mean standard deviation of the policy; number of
+# episodes whose simulation broke down.
 LOG_FIELDS = (
     "pre_return",
     "post_return",
@@ -29,104 +30,107 @@ LOG_FIELDS = (
 SHOWN = ("pre_return", "post_return", "kl", "fraction")
 CHECKPOINT_EVERY = 5  # iterations
 
-OnProgress = Callable[[int, dict[str, float]], None]
-
 
 class PolicyTraining:
-    """Trains the policy of an experiment.
+    """Trains a policy.
 
-    Iteration i is a function of the policy and of (seed, i): goals, initial
-    states and actions are drawn by a generator of its own. So a run that was
-    resumed equals one that was not.
+    Iteration i depends on the policy and on (seed, i) only: it draws goals,
+    initial states and actions with its own generator. So a resumed run equals
+    one that was never interrupted.
 
     Attributes:
-        state: all that training changes, by name, for checkpoints.
+        state: all variables that training changes, by name, for checkpoints.
     """
 
-    def __init__(
-        self,
-        experiment: PolicyExperiment,
-        log: IterationLog,
-        best: Checkpoints,
-    ):
+    def __init__(self, learner: PolicyLearner):
         """
         Args:
-            experiment: the policy and its environment.
-            log: takes a row of `LOG_FIELDS` for each iteration.
-            best: where the policy with the best return is kept.
+            learner: the policy and its environment.
         """
-        self._experiment = experiment
-        self._config = experiment.config
-        self._log = log
-        self._best = best
+        self._learner = learner
+        self._config = learner.config
         self._adam = keras.optimizers.Adam(self._config.beta)
-        self._adam.build(experiment.policy.trainable_variables)
+        self._adam.build(learner.policy.trainable_variables)
         self._outer_step = tf.function(
             self._trpo if self._config.outer_step == "trpo" else self._vpg,
             autograph=False,
         )
         self.state = {
-            "weights": experiment.variables,
+            "weights": learner.variables,
             "optimizer": [v.value for v in self._adam.variables],
         }
 
-    def __call__(
-        self, checkpoints: Checkpoints, start: int, on_progress: OnProgress
+    def run(
+        self,
+        files: TrainingFiles,
+        start: int,
+        on_progress: Callable[[int, dict[str, float]], None],
     ) -> None:
-        """Trains from iteration `start` on to the last.
+        """Trains from iteration `start` to the last.
 
         Args:
-            checkpoints: where the state is saved; restored by the caller.
-            start: iterations done already.
-            on_progress: called with the number of iterations done and some of
-                the row logged for the last one.
+            files: where state, log and the policy with the best return are
+                kept; the caller has restored the state.
+            start: number of iterations done.
+            on_progress: called with the number of iterations done and some
+                fields of the last logged row.
 
         Raises:
             TrainingDivergedError: if a return is not finite.
         """
-        self._log.start(start)
-        best = max(
-            (row["post_return"] for row in self._log.rows()), default=-np.inf
-        )
-        last = self._config.num_iterations
-        for iteration in range(start, last):
-            stages = list(self._sample(iteration))
-            row = _summary(iteration, [rollouts for rollouts, _ in stages])
-            if row["post_return"] > best:
-                best = row["post_return"]
-                self._best.save(iteration)  # the policy that was sampled
-            *inner, outer = (data for _, data in stages)
-            row |= self._update(inner, outer)
-            done = iteration + 1
-            self._log.write(done, row)
-            if done % CHECKPOINT_EVERY == 0 or done == last:
-                self._log.flush()
-                checkpoints.save(done)
+
+        def show(done: int, row: dict[str, float]) -> None:
             on_progress(
                 done, {name: row[name] for name in SHOWN if name in row}
             )
 
+        loop = Loop(
+            History(),
+            show,
+            log_every=1,
+            steps_per_epoch=CHECKPOINT_EVERY,
+            files=files,
+        )
+        loop.run(
+            self._iterations(files, start), start, self._config.num_iterations
+        )
+
+    def _iterations(
+        self, files: TrainingFiles, start: int
+    ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        """Yields, after each, how many iterations are done and its row."""
+        best = max(
+            (row["post_return"] for row in files.log.rows()), default=-np.inf
+        )
+        for iteration in range(start, self._config.num_iterations):
+            stages = list(self._sample(iteration))
+            row = _summary(iteration, [rollouts for rollouts, _ in stages])
+            if row["post_return"] > best:
+                best = row["post_return"]
+                files.best.save(iteration)  # the policy that was sampled
+            *inner, outer = (data for _, data in stages)
+            row |= self._update(inner, outer)
+            yield iteration + 1, {k: np.array([v]) for k, v in row.items()}
+
     def _sample(self, iteration: int):
         """Lines 3-9: goals, rollouts, adaptation, rollouts."""
-        config, environment = self._config, self._experiment.environment
+        config, environment = self._config, self._learner.environment
         rng = np.random.default_rng((config.seed, iteration))
         goals = environment.sample_tasks(rng, config.meta_batch_size)
         goals = np.repeat(goals[:, np.newaxis], config.num_shots, axis=1)
         if iteration < config.pretrain_iterations:
-            # All goals together are one task, which has nothing to adapt to.
+            # All goals together are one task, without adaptation.
             goals = goals.reshape(1, -1, environment.task_dim)
-            return self._experiment.adapt(goals, [], rng)
+            return self._learner.adapt(goals, [], rng)
         alphas = [config.alpha] * config.num_steps
-        return self._experiment.adapt(goals, alphas, rng)
+        return self._learner.adapt(goals, alphas, rng)
 
     def _update(
         self, inner: list[Experience], outer: Experience
     ) -> dict[str, float]:
-        """Line 10: the outer step, and what it did."""
-        theta, row = self._outer_step(self._experiment.theta, inner, outer)
-        for variable, value in zip(
-            self._experiment.variables, theta, strict=True
-        ):
+        """Makes the outer step (line 10) and returns its fields of the log."""
+        theta, row = self._outer_step(self._learner.theta, inner, outer)
+        for variable, value in zip(self._learner.variables, theta, strict=True):
             variable.assign(value)
         row["std"] = tf.reduce_mean(tf.exp(theta[-1]))
         return {name: float(value) for name, value in row.items()}
@@ -134,7 +138,7 @@ class PolicyTraining:
     def _trpo(self, theta, inner, outer):
         config = self._config
         result = trpo_step(
-            self._experiment.policy,
+            self._learner.policy,
             theta,
             inner,
             outer,
@@ -147,17 +151,17 @@ class PolicyTraining:
         return result.theta, {"kl": result.kl, "fraction": result.fraction}
 
     def _vpg(self, theta, inner, outer):
-        config, policy = self._config, self._experiment.policy
+        config, policy = self._config, self._learner.policy
         recorded = Linearization(
             policy, theta, inner, outer, config.alpha, config.first_order
         )
         gradient, _ = recorded.surrogate_gradient()
         self._adam.apply(gradient, policy.trainable_variables)
-        return self._experiment.theta, {}
+        return self._learner.theta, {}
 
 
 def _summary(iteration: int, stages: list[Rollouts]) -> dict[str, float]:
-    """What the rollouts before and after adaptation brought.
+    """Fields of the log: returns before and after adaptation, breakdowns.
 
     Raises:
         TrainingDivergedError: if a return is not finite.
@@ -170,9 +174,9 @@ def _summary(iteration: int, stages: list[Rollouts]) -> dict[str, float]:
     if not np.isfinite([pre, post]).all():
         raise TrainingDivergedError(
             f"A return is not finite at iteration {iteration + 1} (before "
-            f"adaptation {pre}, after it {post}). The last checkpoint stays. "
-            f"In {unstable} episodes the simulation broke down. Lower the step "
-            "sizes (--update_lr, --max_kl)."
+            f"adaptation {pre}, after it {post}). In {unstable} episodes the "
+            "simulation broke down. The last checkpoint is kept. Lower the "
+            "step sizes (--update_lr, --max_kl)."
         )
     return {
         "pre_return": pre,

@@ -1,8 +1,8 @@
 """The outer step of Algorithm 3: TRPO on the adapted policies.
 
 Schulman et al., "Trust Region Policy Optimization", ICML 2015, with the
-constants of the original code: 10 iterations of conjugate gradient, damping
-1e-5, at most 15 steps of a line search with ratio 0.8.
+constants of the original code: 10 iterations of conjugate gradients, damping
+1e-5, and a line search of at most 15 steps with ratio 0.8.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,20 +20,20 @@ CG_TOLERANCE = 1e-10  # of the squared residual
 DAMPING = 1e-5
 BACKTRACKS = 15
 BACKTRACK_RATIO = 0.8
-# Step of the finite differences, relative to 1 / |theta|. (The original names
-# 1e-8, but its constructor receives 1 in that place.)
+# Step of the finite differences, relative to 1 / |theta|. (The original means
+# 1e-8, but passes 1 to the constructor in its place.)
 FINITE_DIFFERENCE_BASE = 1.0
 
 Product = Callable[[tf.Tensor], tf.Tensor]
 
 
 class TrpoResult(NamedTuple):
-    """What a step did; all but theta are scalars.
+    """The result of a step; all but theta are scalars.
 
     Attributes:
-        theta: the new parameters, those before if no step was accepted.
+        theta: the new parameters; the old ones if no step was accepted.
         accepted: 1 if a step was accepted, else 0.
-        fraction: the part of the full step that was taken; 0 if none.
+        fraction: the fraction of the full step that was taken; 0 if none.
         surrogate_before, surrogate_after: surrogate losses.
         kl: mean KL divergence from the old adapted policies to the new ones.
     """
@@ -58,21 +58,22 @@ def trpo_step(
     curvature: str = "exact",
     curvature_stride: int = 1,
 ) -> TrpoResult:
-    """One step on theta: line 10 of Algorithm 3.
+    """Makes one step on theta: line 10 of Algorithm 3.
 
     Args:
-        policy: the policy; nothing is assigned.
+        policy: the policy; its variables do not change.
         theta: the parameters that sampled `inner[0]`.
         inner: the experience of each inner update, in order; empty for
             ordinary TRPO.
         outer: the experience of the adapted policies.
         alpha: the inner step size.
         max_kl: bound of the mean KL divergence.
-        first_order: take the Jacobian of the adaptation for the identity.
+        first_order: whether to take the identity for the Jacobian of the
+            adaptation.
         curvature: `exact`, or `finite_differences` of the KL divergence's
-            gradient, as the original; these see the kinks of ReLU units, and
-            no step size makes them exact in float32.
-        curvature_stride: take every so many-th sample for the curvature; the
+            gradient, as in the original; these see the kinks of ReLU units,
+            and no step size makes them exact in float32.
+        curvature_stride: n, to use every n-th sample for the curvature; the
             gradient and the line search use all.
     """
     recorded = Linearization(policy, theta, inner, outer, alpha, first_order)
@@ -119,7 +120,7 @@ def conjugate_gradient(
         x and A x, both [n].
     """
 
-    def going_on(i, x, residual, direction, squared):
+    def unfinished(i, x, residual, direction, squared):
         return (i < CG_ITERATIONS) & (squared >= CG_TOLERANCE)
 
     def body(i, x, residual, direction, squared):
@@ -132,17 +133,17 @@ def conjugate_gradient(
         return i + 1, x, residual, direction, left
 
     start = (0, tf.zeros_like(b), b, b, tf.reduce_sum(tf.square(b)))
-    _, x, residual, _, _ = tf.while_loop(going_on, body, start)
+    _, x, residual, _, _ = tf.while_loop(unfinished, body, start)
     return x, b - residual
 
 
 def _line_search(
     objective, theta: Params, step: Params, surrogate: tf.Tensor, max_kl: float
 ) -> TrpoResult:
-    """The longest of the steps that lowers the loss within the KL bound."""
+    """Takes the longest step that lowers the loss within the KL bound."""
     dtype = surrogate.dtype
 
-    def going_on(k, accepted, *_):
+    def unfinished(k, accepted, *_):
         return (k < BACKTRACKS) & ~accepted
 
     def body(k, *_):
@@ -152,12 +153,12 @@ def _line_search(
 
     zero = tf.zeros_like(surrogate)
     _, accepted, size, loss, kl = tf.while_loop(
-        going_on, body, (0, False, zero, surrogate, zero)
+        unfinished, body, (0, False, zero, surrogate, zero)
     )
     taken = tf.cast(accepted, dtype)
     moved = _moved(theta, step, size)
     return TrpoResult(
-        # Not a step of length 0, which is NaN if the direction is not finite.
+        # A step of length 0 would be NaN if the direction is not finite.
         [tf.where(accepted, *pair) for pair in zip(moved, theta, strict=True)],
         taken,
         taken * size,
@@ -174,7 +175,7 @@ def _moved(theta: Params, step: Params, size: tf.Tensor) -> list[tf.Tensor]:
 def _difference_product(
     theta: Params, kl: Callable[[Params], tf.Tensor]
 ) -> Callable[[Params], list[tf.Tensor]]:
-    """The original's product: symmetric differences of the KL's gradient."""
+    """The original's product: central differences of the KL's gradient."""
     size = FINITE_DIFFERENCE_BASE / (tf.norm(flat(theta)) + 1e-8)
 
     def gradient(at: Params) -> list[tf.Tensor]:
@@ -192,7 +193,7 @@ def _difference_product(
 
 
 def flat(tensors: Params) -> tf.Tensor:
-    """All elements as one vector."""
+    """All elements in one vector."""
     return tf.concat([tf.reshape(t, [-1]) for t in tensors], axis=0)
 
 

@@ -1,10 +1,7 @@
 """What all figures share, and those of any experiment, as PNG files."""
 
-import io
 import pathlib
-from collections.abc import Callable
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,16 +14,7 @@ from maml_tf.experiments.results import (
     Results,
     published,
 )
-from maml_tf.files import write_atomically
-
-STYLE = {
-    "figure.dpi": 150,
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 11,
-    "legend.frameon": False,
-}
+from maml_tf.plotting import write_figure
 
 
 class _PlainNumbers(LogFormatter):
@@ -41,20 +29,6 @@ def logarithmic(axis: Axes) -> None:
     axis.set_yscale("log")
     axis.yaxis.set_major_formatter(_PlainNumbers())
     axis.yaxis.set_minor_formatter(_PlainNumbers(minor_thresholds=(1, 0.4)))
-
-
-def write_figure(
-    path: pathlib.Path,
-    size: tuple[float, float],
-    draw: Callable[[Figure], None],
-) -> None:
-    """Draws a figure of `size` inches in the project's style and writes it."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=size)
-        draw(figure)
-        content = io.BytesIO()
-        figure.savefig(content, format="png")
-    write_atomically(path, content.getvalue())
 
 
 def plot_metric_by_updates(path: pathlib.Path, networks: list[Results]) -> None:

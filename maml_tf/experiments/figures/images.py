@@ -7,9 +7,10 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
 from maml_tf.core.losses import Batch
-from maml_tf.experiments.figures.drawing import logarithmic, write_figure
+from maml_tf.experiments.figures.drawing import logarithmic
 from maml_tf.experiments.labels import color, network_label
 from maml_tf.experiments.results import Results, published
+from maml_tf.plotting import write_figure
 from maml_tf.training.logs import read_rows
 
 MOST_CLASSES = 10  # in a contact sheet

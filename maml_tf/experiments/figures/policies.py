@@ -2,26 +2,20 @@
 
 import copy
 import pathlib
+from collections.abc import Iterator
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from maml_tf.experiments.figures.drawing import (
-    color,
-    network_label,
-    plot_metric_by_updates,
-    write_figure,
-)
-from maml_tf.experiments.paper import published
-from maml_tf.experiments.results import Results
-from maml_tf.rl.environments.base import Environment, Step
+from maml_tf.experiments.figures.drawing import plot_metric_by_updates
+from maml_tf.experiments.labels import color, network_label
+from maml_tf.experiments.results import Results, published
+from maml_tf.plotting import write_figure
+from maml_tf.rl.environments.recording import Episode, Recording
+from maml_tf.rl.environments.registry import environment_spec
+from maml_tf.rl.environments.spec import Demonstration
 from maml_tf.rl.evaluation import rollouts_by_updates
-from maml_tf.rl.rendering import save_animation, save_strip
 from maml_tf.training.logs import read_rows
-
-GOALS_SHOWN = 3
-PATHS_SHOWN = 6  # rollouts of a goal
-UPDATES_SHOWN = 3
 
 
 def plot_policies(
@@ -41,10 +35,9 @@ def plot_policies(
         plot_training(
             directory / f"{name}_training.png", directory, networks[0]
         )
-    if networks[0].experiment.config.datasource == "point":
-        plot_paths(directory / f"{name}_paths.png", networks[0])
-    else:
-        draw_runs(directory, name, networks[0])
+    spec = environment_spec(networks[0].experiment.config.datasource)
+    if spec.draw is not None:
+        spec.draw(directory / name, demonstration(networks[0]))
 
 
 def plot_training(
@@ -60,7 +53,7 @@ def plot_training(
     rows = read_rows(directory / "train.csv")
     iterations = [row["iteration"] for row in rows]
     config = results.experiment.config
-    points = published(results.name, config, config.num_shots)
+    points = published(results, config.num_shots)
 
     def draw(figure: Figure) -> None:
         axis = figure.subplots()
@@ -69,7 +62,7 @@ def plot_training(
             ("post_return", "-", config.num_steps, "after adaptation"),
         ):
             returns = [row[field] for row in rows]
-            shade = color(results.name)
+            shade = color(results.label)
             axis.plot(iterations, returns, line, color=shade, label=label)
             if update in points and config.metatrain_iterations:
                 axis.axhline(
@@ -88,100 +81,29 @@ def plot_training(
     write_figure(path, (5.6, 4.2), draw)
 
 
-def draw_runs(directory: pathlib.Path, name: str, results: Results) -> None:
-    """One rollout of the first held-out goal before and after adaptation.
-
-    Args:
-        directory: takes a strip of pictures and an animation of each.
-        name: how their names begin.
-        results: of a policy of a locomotion environment.
-    """
-    experiment = copy.copy(results.experiment)
-    experiment.environment = Recording(experiment.environment)
+def demonstration(results: Results) -> Demonstration:
+    """The policy of some results, for figures of its environment."""
+    learner = results.experiment.learner
     evaluation = results.evaluations[0]
-    stages = rollouts_by_updates(
-        experiment,
-        experiment.environment.test_tasks(1),
-        evaluation.num_shots,
-        evaluation.alpha,
-        num_updates=1,
+
+    def episodes(
+        goals: np.ndarray, num_updates: int
+    ) -> Iterator[list[list[Episode]]]:
+        recorded = copy.copy(learner)
+        recording = recorded.environment = Recording(learner.environment)
+        rollouts = evaluation.num_shots
+        for _ in rollouts_by_updates(
+            recorded, goals, rollouts, evaluation.alpha, num_updates
+        ):
+            rows = recording.episodes()
+            yield [
+                sum(rows[i * rollouts : (i + 1) * rollouts], [])
+                for i in range(len(goals))
+            ]
+
+    return Demonstration(
+        network_label(results.label),
+        color(results.label),
+        learner.environment,
+        episodes,
     )
-    for when, _ in zip(("before", "after"), stages, strict=False):
-        positions = experiment.environment.take()
-        model = experiment.environment.model
-        path = directory / f"{name}_{when}.png"
-        save_strip(path, model, positions)
-        save_animation(path.with_suffix(".gif"), model, positions)
-
-
-class Recording:
-    """An environment that remembers the poses of its first row."""
-
-    def __init__(self, environment: Environment):
-        self._environment = environment
-        self._poses = []
-
-    def __getattr__(self, name: str):
-        return getattr(self._environment, name)
-
-    def step(self, actions: np.ndarray) -> Step:
-        self._poses.append(self._environment.positions[0])
-        return self._environment.step(actions)
-
-    def take(self) -> np.ndarray:
-        """The poses [steps, nq] since the last call."""
-        poses, self._poses = self._poses, []
-        return np.stack(poses[: self._environment.horizon])
-
-
-def plot_paths(path: pathlib.Path, results: Results) -> None:
-    """Paths in the plane before and after updates, as the paper's figure 4.
-
-    Args:
-        path: the PNG file.
-        results: of a policy of the point environment.
-    """
-    experiment = results.experiment
-    evaluation = results.evaluations[0]
-    goals = experiment.environment.test_tasks(GOALS_SHOWN)
-    stages = list(
-        rollouts_by_updates(
-            experiment,
-            goals,
-            evaluation.num_shots,
-            evaluation.alpha,
-            UPDATES_SHOWN,
-        )
-    )
-
-    def draw(figure: Figure) -> None:
-        axes = figure.subplots(
-            GOALS_SHOWN, len(stages), sharex=True, sharey=True
-        )
-        for goal, line in zip(range(GOALS_SHOWN), axes, strict=True):
-            for update, axis in enumerate(line):
-                _draw_paths(axis, stages[update], goal, color(results.name))
-                axis.plot(*goals[goal], "*", color="black", ms=9)
-                axis.set_aspect("equal")
-                axis.set(xlim=(-0.9, 0.9), ylim=(-0.9, 0.9))
-                if goal == 0:
-                    axis.set_title(
-                        f"{update} update" + ("s" if update != 1 else "")
-                    )
-        figure.suptitle(
-            f"{network_label(results.name)}: rollouts of {GOALS_SHOWN} "
-            "held-out goals (stars)",
-            fontsize=11,
-        )
-        figure.tight_layout()
-
-    write_figure(path, (2.2 * len(stages), 2.2 * GOALS_SHOWN + 0.4), draw)
-
-
-def _draw_paths(axis, rollouts, goal: int, shade: str) -> None:
-    begins = np.flatnonzero(rollouts.mask[goal] & (rollouts.times[goal] == 0))
-    ends = np.flatnonzero(rollouts.ends[goal])
-    shown = list(zip(begins, ends, strict=True))[:PATHS_SHOWN]
-    for begin, end in shown:
-        positions = rollouts.observations[goal, begin : end + 1]
-        axis.plot(positions[:, 0], positions[:, 1], lw=0.9, color=shade)

@@ -5,9 +5,9 @@ import pathlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from maml_tf.experiments.figures.drawing import write_figure
 from maml_tf.experiments.labels import color, network_label
 from maml_tf.experiments.results import Results
+from maml_tf.plotting import write_figure
 from maml_tf.tasks.sinusoids import INPUTS
 
 UPDATES_SHOWN = {0: ":", 1: "--", 10: "-"}

@@ -1,24 +1,20 @@
-"""Many environments of one family, stepped together."""
+"""What an environment is: rows stepped together, each with its own goal."""
 
 import abc
 from typing import NamedTuple
 
 import numpy as np
 
-from maml_tf.errors import ConfigError
-
-ENVIRONMENTS = ("point", "cheetah_vel", "cheetah_dir", "ant_vel", "ant_dir")
-
 
 class Step(NamedTuple):
-    """What one time step brought to each of the E rows.
+    """The outcome of one time step in each of E rows.
 
     Attributes:
         observations: float32 [E, observation_dim], always finite.
         rewards: float64 [E]; 0 in rows that were done before or are unstable.
-        done: bool [E], the row's episode has ended, in this step or before.
-        unstable: bool [E], the simulation of the row broke down in this step,
-            or its action was not finite. Such a row is also done.
+        done: bool [E]: the row's episode has ended, in this step or before.
+        unstable: bool [E]: the row's simulation broke down in this step, or
+            its action was not finite. Such a row is also done.
     """
 
     observations: np.ndarray
@@ -28,26 +24,22 @@ class Step(NamedTuple):
 
 
 class Environment(abc.ABC):
-    """Many environments of one family, stepped together (rows).
+    """Many copies of an environment, the rows, stepped together.
 
-    A task is a goal; every row may have another one. A row whose episode has
-    ended is left alone until `restart` or `reset`.
+    A task is a goal; each row has its own. A row whose episode has ended
+    stays as it is until `restart` or `reset`.
 
     Attributes:
-        name: the name in ENVIRONMENTS.
         observation_dim: size of an observation.
         action_dim: size of an action. Actions are in normalized units: the
             environment clips them to [-1, 1].
-        horizon: default number of steps of a rollout.
         task_dim: size of a goal.
-        ends_early: whether episodes can end before the horizon (but for
-            simulations that break down).
+        ends_early: whether episodes can end before the horizon, other than
+            by a simulation that breaks down.
     """
 
-    name: str
     observation_dim: int
     action_dim: int
-    horizon: int
     task_dim: int
     ends_early: bool
 
@@ -57,19 +49,25 @@ class Environment(abc.ABC):
 
     @abc.abstractmethod
     def test_tasks(self, count: int) -> np.ndarray:
-        """The held-out goals: the first `count` of a fixed sequence.
+        """The first `count` held-out goals of a fixed sequence.
 
         Returns:
-            float64 [count, task_dim]. The first 40 are those of the paper.
+            float64 [count, task_dim]; in the paper's environments the first
+            40 are the paper's.
         """
 
     @abc.abstractmethod
     def goal_features(self, tasks: np.ndarray) -> np.ndarray:
         """What the oracle sees of its goal: float32 [count, features]."""
 
+    @property
+    @abc.abstractmethod
+    def poses(self) -> np.ndarray:
+        """What a figure shows of each row now: float [E, ...]."""
+
     @abc.abstractmethod
     def reset(self, tasks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Begins an episode in each of E rows.
+        """Begins an episode in each of E new rows.
 
         Args:
             tasks: [E, task_dim], the goal of each row.
@@ -86,33 +84,34 @@ class Environment(abc.ABC):
         """Begins an episode in some rows and leaves the others as they are.
 
         Args:
-            rows: bool [E], which ones.
+            rows: bool [E], the rows to restart.
             tasks: [E, task_dim]; read where `rows` is true.
             rng: draws the initial states of these rows.
 
         Returns:
-            The present observations of all rows, [E, observation_dim].
+            The current observations of all rows, float32
+            [E, observation_dim].
         """
 
     @abc.abstractmethod
     def finish(self, rows: np.ndarray) -> None:
-        """Ends the episodes of some rows, bool [E]: they count as done."""
+        """Marks some rows, bool [E], as done."""
 
     @abc.abstractmethod
     def step(self, actions: np.ndarray) -> Step:
-        """One time step, given actions [E, action_dim] not yet clipped."""
+        """Makes one time step, given unclipped actions [E, action_dim]."""
 
 
 class EpisodicEnvironment(Environment):
-    """Keeps goals, episodes and observations of the rows.
+    """An environment that keeps its rows' goals, episodes and observations.
 
-    A family of tasks adds `goal_features` and the two methods below, which
-    are given the live rows alone: what is done is not simulated, so it can
-    neither cost time nor break down.
+    A subclass adds `goal_features`, `_begin` and `_advance`. The last two see
+    live rows only: a row that is done is not simulated, so it costs no time
+    and cannot break down.
 
     Attributes:
         task_low: lower bound of the uniform distribution of goals.
-        task_high: its upper bound.
+        task_high: upper bound of it.
         test_seed: seed of numpy's RandomState for the held-out goals.
     """
 
@@ -120,7 +119,7 @@ class EpisodicEnvironment(Environment):
     task_high: float
     test_seed = 1
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._allocate(0)
 
     @abc.abstractmethod
@@ -131,7 +130,7 @@ class EpisodicEnvironment(Environment):
     def _advance(self, rows: np.ndarray, actions: np.ndarray) -> Step:
         """Steps rows (indices [n]) by actions [n, action_dim] in [-1, 1].
 
-        In rows it calls unstable the rest of the result may be anything.
+        The other values of an unstable row are ignored.
         """
 
     def sample_tasks(self, rng, count):
@@ -142,6 +141,11 @@ class EpisodicEnvironment(Environment):
         random = np.random.RandomState(self.test_seed)
         size = (count, self.task_dim)
         return random.uniform(self.task_low, self.task_high, size)
+
+    @property
+    def poses(self):
+        """The observations, unless a subclass has better."""
+        return self._observations.copy()
 
     def reset(self, tasks, rng):
         self._allocate(len(tasks))
@@ -178,7 +182,7 @@ class EpisodicEnvironment(Environment):
         )
 
     def _allocate(self, count: int) -> None:
-        """Forgets all rows and makes room for `count` new ones."""
+        """Drops all rows and makes `count` new ones."""
         self._tasks = np.zeros((count, self.task_dim))
         self._done = np.zeros(count, bool)
         self._observations = np.zeros((count, self.observation_dim), "float32")
@@ -187,26 +191,21 @@ class EpisodicEnvironment(Environment):
         expected = (len(self._done), size)
         if np.shape(values) != expected:
             raise ValueError(
-                f"{self.name}: expected {name} of shape {expected}, a row for "
-                "each goal that reset() was given. Received: shape "
+                f"{type(self).__name__}: expected {name} of shape {expected}, "
+                "a row for each goal given to reset(). Received: shape "
                 f"{np.shape(values)}."
             )
 
 
-class WithGoal(Environment):
-    """An environment that shows its goal: the oracle of section 5.3."""
+class Wrapper(Environment):
+    """Another environment, in which a subclass changes something."""
 
-    def __init__(self, environment: Environment):
+    def __init__(self, environment: Environment) -> None:
         self._environment = environment
-        self.name = environment.name
+        self.observation_dim = environment.observation_dim
         self.action_dim = environment.action_dim
-        self.horizon = environment.horizon
         self.task_dim = environment.task_dim
         self.ends_early = environment.ends_early
-        self._features = self.goal_features(np.zeros((0, self.task_dim)))
-        self.observation_dim = (
-            environment.observation_dim + self._features.shape[1]
-        )
 
     def sample_tasks(self, rng, count):
         return self._environment.sample_tasks(rng, count)
@@ -217,55 +216,43 @@ class WithGoal(Environment):
     def goal_features(self, tasks):
         return self._environment.goal_features(tasks)
 
+    @property
+    def poses(self):
+        return self._environment.poses
+
     def reset(self, tasks, rng):
-        self._features = self.goal_features(tasks)
-        return self._append(self._environment.reset(tasks, rng))
+        return self._environment.reset(tasks, rng)
 
     def restart(self, rows, tasks, rng):
-        observations = self._environment.restart(rows, tasks, rng)
-        self._features[rows] = self.goal_features(tasks)[rows]
-        return self._append(observations)
+        return self._environment.restart(rows, tasks, rng)
 
     def finish(self, rows):
         self._environment.finish(rows)
 
     def step(self, actions):
-        step = self._environment.step(actions)
+        return self._environment.step(actions)
+
+
+class WithGoal(Wrapper):
+    """An environment that shows its goal: the oracle of section 5.3."""
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        self._features = self.goal_features(np.zeros((0, self.task_dim)))
+        self.observation_dim += self._features.shape[1]
+
+    def reset(self, tasks, rng):
+        self._features = self.goal_features(tasks)
+        return self._append(super().reset(tasks, rng))
+
+    def restart(self, rows, tasks, rng):
+        observations = super().restart(rows, tasks, rng)
+        self._features[rows] = self.goal_features(tasks)[rows]
+        return self._append(observations)
+
+    def step(self, actions):
+        step = super().step(actions)
         return step._replace(observations=self._append(step.observations))
 
     def _append(self, observations: np.ndarray) -> np.ndarray:
         return np.concatenate([observations, self._features], axis=1)
-
-
-def make_environment(name: str) -> Environment:
-    """The environment of a name in ENVIRONMENTS.
-
-    Raises:
-        ConfigError: there is no such name, or MuJoCo or the model files of
-            Gymnasium, which all but `point` need, are not installed.
-    """
-    if name not in ENVIRONMENTS:
-        raise ConfigError(
-            f"Expected an environment: one of {', '.join(ENVIRONMENTS)}. "
-            f"Received: {name!r}."
-        )
-    if name == "point":
-        from maml_tf.rl.environments.point import Point
-
-        return Point()
-    try:
-        from maml_tf.rl.environments import locomotion
-    except ModuleNotFoundError as error:
-        if error.name != "mujoco":
-            raise
-        raise missing_package("mujoco") from error
-    return locomotion.make(name)
-
-
-def missing_package(package: str) -> ConfigError:
-    """The error to raise where locomotion lacks a Python package."""
-    return ConfigError(
-        f"Expected the Python package {package}, which the environments of "
-        "the cheetah and the ant need. It is not installed. Run `pip install "
-        "-r requirements.txt`; the environment point works without it."
-    )

@@ -1,212 +1,127 @@
-"""The half-cheetah and the ant, running at a goal's speed or direction.
+"""The environments of the half-cheetah and the ant.
 
-Section 5.3 of the paper; observations, rewards and ends of episodes are those
-of the environments that the original code adds to rllab. What they call the
-speed is that of the centre of mass of the whole body along x, after the step.
+Their simulation is in runners.py, which imports MuJoCo.
+
+The published returns, here and in point.py, are those of figures 4 and 5 and
+the tables of appendix C: mean return over 40 goals after 0, 1, ... updates and
+the half width of its 95 % interval. Means and spreads are those of the result
+files in the authors' repository (cbfinn/maml_rl, icml/), from which the figures
+were drawn. The settings are those of its scripts and result files (docs/rl.md).
 """
 
-import abc
-import os
+import functools
+import pathlib
 
-import mujoco
-import numpy as np
-from mujoco.rollout import Rollout
+from maml_tf.rl.environments.base import Environment
+from maml_tf.rl.environments.spec import Demonstration, EnvironmentSpec
 
-from maml_tf.rl.environments import mujoco_models
-from maml_tf.rl.environments.base import EpisodicEnvironment, Step
-
-POSITION_NOISE = 0.01
-VELOCITY_NOISE = 0.1
-SURVIVAL = 0.05
-CONTACT_COST = 0.0005
-MIN_HEIGHT, MAX_HEIGHT = 0.2, 1.0
-# Of a position or velocity (m, rad, s): beyond it a simulation has broken
-# down. Motors at full power reach about 30. MuJoCo's own limit is 1e10, but
-# the reward of such a body would drown all others of its batch.
-MAX_STATE = 1e3
+# MuJoCo simulates; Gymnasium has the files of the bodies.
+PACKAGES = ("mujoco", "gymnasium")
 
 
-class Locomotion(EpisodicEnvironment):
-    """A body that runs along x, simulated by MuJoCo in all rows at once.
+def _cheetah(goal_is_direction: bool) -> Environment:
+    from maml_tf.rl.environments.runners import Cheetah
 
-    Attributes:
-        model: the simulated MjModel.
-        control_cost: factor of the sum of squares of a clipped action.
-    """
-
-    horizon = 200
-    task_dim = 1
-    task_low = 0.0
-    control_cost: float
-
-    def __init__(self, name: str, model: mujoco_models.Model):
-        self.name = name
-        self._goal_is_direction = name.endswith("_dir")
-        self.model = model.physics
-        self._sensing = model.sensing
-        self._start = model.start
-        # A state of MuJoCo is (time, positions, velocities).
-        self._qpos = slice(1, 1 + self.model.nq)
-        self._qvel = slice(1 + self.model.nq, 1 + self.model.nq + self.model.nv)
-        threads = os.cpu_count() or 1
-        self._rollout = Rollout(nthread=threads)
-        self._data = [mujoco.MjData(self.model) for _ in range(threads)]
-        super().__init__()
-
-    @property
-    def positions(self) -> np.ndarray:
-        """Generalized positions of all rows now, [E, nq], to be drawn."""
-        return self._states[:, self._qpos].copy()
-
-    @abc.abstractmethod
-    def _observe(self, states: np.ndarray, readings: np.ndarray) -> np.ndarray:
-        """Observations [n, observation_dim] of states, given their sensors."""
-
-    @abc.abstractmethod
-    def _survival(
-        self, observations: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Reward [n] for not falling, and who [n] has fallen."""
-
-    def goal_features(self, tasks):
-        goals = np.asarray(tasks, "float32")
-        return self._direction(goals) if self._goal_is_direction else goals
-
-    def _allocate(self, count):
-        super()._allocate(count)
-        self._states = np.zeros((count, self._qvel.stop))
-
-    def _begin(self, rows, rng):
-        noise = rng.normal(size=(len(rows), self.model.nq + self.model.nv))
-        states = np.zeros((len(rows), self._qvel.stop))
-        states[:, self._qpos] = (
-            self._start + POSITION_NOISE * noise[:, : self.model.nq]
-        )
-        states[:, self._qvel] = VELOCITY_NOISE * noise[:, self.model.nq :]
-        self._states[rows] = states
-        rest = np.zeros((len(rows), self.action_dim))
-        return self._observe(states, self._measure(states, rest))
-
-    def _advance(self, rows, actions):
-        states, _ = self._simulate(self.model, self._states[rows], actions)
-        # Comparisons with what is not a number are false.
-        unstable = ~(np.abs(states[:, 1:]) < MAX_STATE).all(axis=1)
-        states[unstable] = self._states[rows[unstable]]
-        self._states[rows] = states
-        readings = self._measure(states, actions)
-        observations = self._observe(states, readings)
-        survival, fallen = self._survival(observations)
-        speed = readings[:, mujoco_models.COM_VELOCITY.start]
-        goals = self._tasks[rows, 0]
-        progress = (
-            self._direction(goals) * speed
-            if self._goal_is_direction
-            else -np.abs(speed - goals)
-        )
-        effort = self.control_cost * np.square(actions).sum(axis=1)
-        return Step(
-            observations, progress - effort + survival, fallen, unstable
-        )
-
-    def _direction(self, goals: np.ndarray) -> np.ndarray:
-        """-1 for the lower half of the goals, 1 for the upper half."""
-        middle = (self.task_low + self.task_high) / 2
-        return np.where(goals < middle, -1, 1).astype(goals.dtype)
-
-    def _measure(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """Readings [n, sensors] in states that the actions brought about."""
-        _, readings = self._simulate(self._sensing, states, actions)
-        return readings
-
-    def _simulate(self, model, states, actions):
-        """States after one step, readings before it."""
-        states, readings = self._rollout.rollout(
-            model, self._data, states, actions[:, None]
-        )
-        return states[:, 0], readings[:, 0]
+    return Cheetah(goal_is_direction)
 
 
-class Cheetah(Locomotion):
-    """The half-cheetah.
+def _ant(goal_is_direction: bool) -> Environment:
+    from maml_tf.rl.environments.runners import Ant
 
-    Goals are from U(0, 2): the speed to run at, or the direction, which is
-    backward below 1. An observation is the positions but x, the velocities,
-    and the centre of mass. Episodes do not end.
-    """
-
-    observation_dim = 20
-    action_dim = 6
-    ends_early = False
-    task_high = 2.0
-    control_cost = 0.05
-
-    def __init__(self, name: str):
-        super().__init__(name, mujoco_models.half_cheetah())
-
-    def _observe(self, states, readings):
-        return np.concatenate(
-            [states[:, 2:], readings[:, mujoco_models.COM]], axis=1
-        )
-
-    def _survival(self, observations):
-        count = len(observations)
-        return np.zeros(count), np.zeros(count, bool)
+    return Ant(goal_is_direction)
 
 
-class Ant(Locomotion):
-    """The ant.
+def _draw_cheetah(stem: pathlib.Path, shown: Demonstration) -> None:
+    from maml_tf.rl.environments import mujoco_models, rendering
 
-    Goals are from U(0, 3): the speed to run at, or the direction, which is
-    backward below 1.5. An observation is the positions, the velocities, the
-    torques and forces of contacts on each body, clipped to [-1, 1], the
-    rotation matrix of the torso, and the centre of mass. An episode ends when
-    the torso leaves the heights from 0.2 to 1 m.
-    """
-
-    observation_dim = 125
-    action_dim = 8
-    ends_early = True
-    task_high = 3.0
-    control_cost = 0.005
-
-    _HEIGHT = 2
-    _CONTACTS = slice(29, 113)
-
-    def __init__(self, name: str):
-        super().__init__(name, mujoco_models.ant())
-        if self._goal_is_direction:
-            self.test_seed = 2
-            self._survival_reward = SURVIVAL
-        else:
-            self._survival_reward = SURVIVAL + 1.0
-
-    def _observe(self, states, readings):
-        count = len(states)
-        contacts = mujoco_models.contact_forces(readings)
-        axes = readings[:, mujoco_models.AXES].reshape(count, 3, 3)
-        return np.concatenate(
-            [
-                states[:, 1:],
-                np.clip(contacts.reshape(count, -1), -1.0, 1.0),
-                axes.swapaxes(1, 2).reshape(count, 9),
-                readings[:, mujoco_models.COM],
-            ],
-            axis=1,
-        )
-
-    def _survival(self, observations):
-        contacts = np.square(observations[:, self._CONTACTS]).sum(axis=1)
-        height = observations[:, self._HEIGHT]
-        return (
-            self._survival_reward - CONTACT_COST * contacts,
-            (height < MIN_HEIGHT) | (height > MAX_HEIGHT),
-        )
+    rendering.draw_adaptation(stem, mujoco_models.half_cheetah().physics, shown)
 
 
-def make(name: str) -> Locomotion:
-    """The environment `cheetah_vel`, `cheetah_dir`, `ant_vel` or `ant_dir`.
+def _draw_ant(stem: pathlib.Path, shown: Demonstration) -> None:
+    from maml_tf.rl.environments import mujoco_models, rendering
 
-    Raises:
-        ConfigError: Gymnasium, whose model files it needs, is missing.
-    """
-    return (Cheetah if name.startswith("cheetah") else Ant)(name)
+    rendering.draw_adaptation(stem, mujoco_models.ant().physics, shown)
+
+
+CHEETAH_VEL = EnvironmentSpec(
+    name="cheetah_vel",
+    make=functools.partial(_cheetah, goal_is_direction=False),
+    joint_iterations=1000,
+    settings={"num_shots": 10},
+    published={
+        "maml": (
+            (-129.53, 16.75), (-78.57, 9.98), (-66.62, 9.05), (-60.78, 8.73),
+        ),
+        "pretrained": (
+            (-158.00, 17.57), (-135.39, 15.24), (-128.47, 14.15),
+            (-133.61, 16.65),
+        ),
+        "random": (
+            (-254.83, 36.17), (-254.33, 35.08), (-246.79, 35.82),
+            (-230.83, 34.60),
+        ),
+        "oracle": ((-54.47, 7.02),),
+    },
+    draw=_draw_cheetah,
+    packages=PACKAGES,
+)  # fmt: skip
+
+CHEETAH_DIR = EnvironmentSpec(
+    name="cheetah_dir",
+    make=functools.partial(_cheetah, goal_is_direction=True),
+    joint_iterations=1000,
+    settings={"max_kl": 0.02},
+    published={
+        "maml": (
+            (-50.69, 5.82), (293.19, 17.23), (313.48, 15.97), (315.65, 14.02),
+        ),
+        # Two distinct values over the 40 goals: an interval would mean nothing.
+        "pretrained": (
+            (-43.03, None), (-24.75, None), (-12.85, None), (19.57, None),
+        ),
+        "random": ((-35.74, None), (21.83, None), (62.32, None), (86.19, None)),
+        "oracle": ((442.69, 8.48),),
+    },
+    draw=_draw_cheetah,
+    packages=PACKAGES,
+)  # fmt: skip
+
+ANT_VEL = EnvironmentSpec(
+    name="ant_vel",
+    make=functools.partial(_ant, goal_is_direction=False),
+    joint_iterations=2000,
+    published={
+        "maml": (
+            (30.58, 30.41), (96.74, 21.00), (100.06, 21.73), (101.41, 21.31),
+        ),
+        "pretrained": (
+            (-1.83, 34.63), (6.11, 34.79), (8.47, 34.89), (9.47, 36.98),
+        ),
+        "random": (
+            (-78.64, 34.83), (-62.81, 35.16), (-48.55, 34.51), (-35.56, 30.28),
+        ),
+        "oracle": ((107.89, 20.22),),
+    },
+    draw=_draw_ant,
+    packages=PACKAGES,
+)  # fmt: skip
+
+ANT_DIR = EnvironmentSpec(
+    name="ant_dir",
+    make=functools.partial(_ant, goal_is_direction=True),
+    joint_iterations=2000,
+    settings={"num_shots": 40},
+    evaluation_rollouts=40,  # twice the transitions, as in the original
+    published={
+        "maml": (
+            (8.66, 14.40), (499.15, 32.51), (500.68, 31.94), (499.11, 32.94),
+        ),
+        "pretrained": ((3.16, None), (1.27, None), (6.51, None), (6.86, None)),
+        "random": ((3.11, None), (9.25, None), (15.96, None), (26.11, None)),
+        "oracle": ((524.80, 12.56),),
+    },
+    draw=_draw_ant,
+    packages=PACKAGES,
+)  # fmt: skip
+
+SPECS = (CHEETAH_VEL, CHEETAH_DIR, ANT_VEL, ANT_DIR)

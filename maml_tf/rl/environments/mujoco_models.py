@@ -12,8 +12,6 @@ from typing import NamedTuple
 import mujoco
 import numpy as np
 
-from maml_tf.rl.environments.base import missing_package
-
 # rllab's half_cheetah.xml, and Gymnasium's.
 CHEETAH_MASS = 14.0  # kg
 # rllab's ant.xml; Gymnasium has 0.01 s, softer contacts, and keeps the pose
@@ -22,7 +20,7 @@ ANT_TIME_STEP = 0.02  # s
 ANT_SOLIMP = (0.8, 0.8, 0.01)
 ANT_START = (0, 0, 0.55, 1, 0, 0, 0, 0, 1, 0, -1, 0, -1, 0, 1)
 
-# Where in the readings of a sensing model a quantity lies. The ant alone has
+# Where each quantity lies in the readings of a sensing model. Only the ant has
 # the last two: the axes of the torso's frame, and contacts, body by body.
 COM = slice(0, 3)
 COM_VELOCITY = slice(3, 6)
@@ -53,13 +51,13 @@ _NET_FORCE = 3  # `reduce` of a contact sensor: one force for all contacts.
 class Model(NamedTuple):
     """A body to simulate.
 
-    MuJoCo reads sensors before it moves, so after a step they still show the
-    state before it. Therefore there are two models of a body.
+    MuJoCo reads sensors before it moves the body, so after a step they still
+    show the state before it. Hence two models of a body.
 
     Attributes:
         physics: makes a time step and reads no sensors.
         sensing: reads the sensors of the state that it is given. The step
-            that it makes then is cheap, and of no use.
+            that it then makes is cheap and serves nothing.
         start: generalized positions [nq] of the body at rest.
     """
 
@@ -108,18 +106,18 @@ def ant() -> Model:
 
 
 def contact_forces(readings: np.ndarray) -> np.ndarray:
-    """What MuJoCo calls cfrc_ext: forces on each body from its contacts.
+    """Forces on each body from its contacts, MuJoCo's cfrc_ext.
 
     Args:
         readings: [n, sensors] of the ant's sensing model.
 
     Returns:
-        [n, bodies, 6], the world's (zero) first: torque about the centre of
-        mass (Nm), then force (N).
+        [n, bodies, 6], the first body being the world, all 0: torque about
+        the centre of mass (Nm), then force (N).
     """
     count = len(readings)
     contacts = readings[:, CONTACTS].reshape(count, -1, _CONTACT_READINGS)
-    # A sensor shows the force that its body exerts.
+    # A sensor shows the force that its body exerts on others.
     force, torque = -contacts[..., :3], -contacts[..., 3:6]
     lever = contacts[..., 6:] - readings[:, None, COM]
     found = np.zeros((count, contacts.shape[1] + 1, 6))
@@ -129,26 +127,26 @@ def contact_forces(readings: np.ndarray) -> np.ndarray:
 
 
 def _read(file: str) -> mujoco.MjSpec:
-    """One of Gymnasium's files, to be edited, without importing Gymnasium.
+    """Reads one of Gymnasium's files for editing, without importing Gymnasium.
 
     Raises:
-        ConfigError: Gymnasium is not installed.
+        ModuleNotFoundError: if Gymnasium is not installed.
     """
     gymnasium = importlib.util.find_spec("gymnasium")
-    if gymnasium is None:
-        raise missing_package("gymnasium")
+    if gymnasium is None or gymnasium.origin is None:
+        raise ModuleNotFoundError("Gymnasium is not installed.")
     _write_no_log()
     folder = pathlib.Path(gymnasium.origin).parent / "envs/mujoco/assets"
     spec = mujoco.MjSpec.from_file(str(folder / file))
-    # A body that breaks down shall be seen, not moved to its start.
+    # A simulation that breaks down must show, not restart by itself.
     spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
     return spec
 
 
 def _write_no_log() -> None:
-    """Keeps MuJoCo's warnings from standard output and MUJOCO_LOG.TXT.
+    """Keeps MuJoCo's warnings off standard output and out of MUJOCO_LOG.TXT.
 
-    They say that a simulation is unstable, as environments do.
+    They say that a simulation is unstable, which environments report.
     """
     config = mujoco.MjLogConfig.get()
     config.logto_console = False
@@ -167,7 +165,7 @@ def _add_sensors(spec, types, body: str) -> list:
 
 
 def _pair(model: mujoco.MjModel, start: np.ndarray, unneeded: int) -> Model:
-    """Splits a model in two; `unneeded` flags are disabled in the sensing."""
+    """Splits a model in two; the sensing one disables what is `unneeded`."""
     physics, sensing = model, copy.copy(model)
     physics.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_SENSOR
     sensing.opt.disableflags |= unneeded | mujoco.mjtDisableBit.mjDSBL_EULERDAMP

@@ -1,8 +1,8 @@
 """Pictures of a running body, drawn without OpenGL.
 
-MuJoCo's own renderer needs a graphics driver, and may end the process where
-there is none or a broken one. The bodies consist of capsules and balls, which
-are lines with round ends and discs from wherever one looks.
+MuJoCo's own renderer needs a graphics driver, and may end the process if there
+is none or it is broken. The bodies consist of capsules and balls, which look
+like lines with round ends and like discs from every side.
 """
 
 import io
@@ -13,20 +13,43 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from maml_tf.files import write_atomically
+from maml_tf.rl.environments.spec import Demonstration
 
 _WIDTH, _HEIGHT = 320, 200  # pixels of a picture
 _SCALE = 110.0  # pixels per metre
 _FLOOR = 0.72  # where z = 0 is, as a share of the height
-_FINER = 3  # drawn so much larger, then reduced: smooth edges
-# Seen from the side, and a bit from above and the right: a metre into the
-# depth (y) goes so far right and up.
+_FINER = 3  # drawn this much larger, then reduced: smooth edges
+# Seen from the side, and a bit from above and the right: how far right and up
+# a metre into the depth (y) goes.
 _DEPTH = np.array([0.3, 0.2])
 _FLOOR_DEPTH = 1.5  # m to either side
-_TILE = 1.0  # m between lines on the floor, from which motion can be seen
+_TILE = 1.0  # m between the lines on the floor, which show the motion
 _SKY, _GROUND, _LINE = "#ffffff", "#e8e8e4", "#b8b8b0"
 _EDGE = "#5a4632"
 _FRAMES_PER_SECOND = 25
 _COLORS = 32  # of an animation: small files
+
+
+def draw_adaptation(
+    stem: pathlib.Path, model: mujoco.MjModel, shown: Demonstration
+) -> None:
+    """Writes one rollout before and one after the first update.
+
+    Each is a strip of pictures, `<stem>_before.png`, and an animation,
+    `<stem>_before.gif`; after the update, `_after`.
+
+    Args:
+        stem: how the files' paths start.
+        model: of the body.
+        shown: a policy whose poses are generalized positions [steps, nq].
+    """
+    goal = shown.environment.test_tasks(1)
+    stages = shown.episodes(goal, 1)
+    for when, stage in zip(("before", "after"), stages, strict=False):
+        positions = stage[0][0]
+        path = stem.with_name(f"{stem.name}_{when}.png")
+        save_strip(path, model, positions)
+        save_animation(path.with_suffix(".gif"), model, positions)
 
 
 def save_strip(
@@ -35,13 +58,13 @@ def save_strip(
     positions: np.ndarray,
     count: int = 6,
 ) -> None:
-    """Moments of a rollout side by side, evenly spaced, as a PNG file.
+    """Writes evenly spaced moments of a rollout side by side as a PNG file.
 
     Args:
         path: the file.
-        model: of the body, as an environment's `model`.
-        positions: its generalized positions step by step, [steps, nq].
-        count: how many moments; the first and the last step are among them.
+        model: of the body.
+        positions: generalized positions at each step, [steps, nq].
+        count: how many moments; they include the first and the last step.
     """
     moments = np.linspace(0, len(positions) - 1, count).round().astype(int)
     frames = _draw(model, positions[moments])
@@ -54,12 +77,12 @@ def save_strip(
 def save_animation(
     path: pathlib.Path, model: mujoco.MjModel, positions: np.ndarray
 ) -> None:
-    """A rollout at its true speed, as a GIF file.
+    """Writes a rollout at its true speed as a GIF file.
 
     Args:
         path: the file.
-        model: of the body, as an environment's `model`.
-        positions: its generalized positions step by step, [steps, nq].
+        model: of the body.
+        positions: generalized positions at each step, [steps, nq].
     """
     time_step = model.opt.timestep
     stride = max(1, round(1 / (_FRAMES_PER_SECOND * time_step)))
@@ -79,7 +102,7 @@ def save_animation(
 
 
 def _draw(model: mujoco.MjModel, positions: np.ndarray) -> list[Image.Image]:
-    """A picture of each pose, followed along x."""
+    """Draws each pose, following the body along x."""
     data = mujoco.MjData(model)
     frames = []
     for pose in positions:
@@ -125,7 +148,7 @@ def _draw_pose(model: mujoco.MjModel, data: mujoco.MjData) -> Image.Image:
 
 
 def _draw_floor(draw: ImageDraw.ImageDraw, project, centre: float) -> None:
-    """A strip of floor with lines across it, one per metre."""
+    """Draws a strip of floor with a line across it at each metre."""
     reach = 1.5 * _WIDTH / _SCALE
     near, far = -_FLOOR_DEPTH, _FLOOR_DEPTH
     corners = project(

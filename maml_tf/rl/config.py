@@ -9,7 +9,7 @@ import math
 from typing import Any, ClassVar
 
 from maml_tf.errors import ConfigError
-from maml_tf.rl.environments.base import ENVIRONMENTS
+from maml_tf.rl.environments.registry import environment_spec
 from maml_tf.training.config import TrainingConfig
 
 OUTER_STEPS = ("trpo", "vpg")
@@ -48,7 +48,7 @@ class RLConfig(TrainingConfig):
     max_kl: float = 0.01
     # How products with the curvature of the KL divergence are computed.
     curvature: str = "exact"
-    # Every so many-th time step enters the curvature.
+    # Every n-th time step enters the curvature.
     curvature_stride: int = 1
 
     MINIMA: ClassVar[dict[str, int]] = {
@@ -59,12 +59,13 @@ class RLConfig(TrainingConfig):
 
     @classmethod
     def for_environment(cls, datasource: str, **given: Any) -> "RLConfig":
-        """The paper's settings of an environment, but for what is given.
+        """The settings of an environment, except for those given.
 
         Raises:
-            ConfigError: if a value makes no sense.
+            ConfigError: if there is no such environment, or a value makes no
+                sense.
         """
-        settings = dict(_SETTINGS.get(datasource, {}))
+        settings = dict(environment_spec(datasource).settings)
         joint = given.get("metatrain_iterations") == 0
         if joint:
             settings |= {"meta_batch_size": JOINT_ROLLOUTS, "num_shots": 1}
@@ -72,27 +73,32 @@ class RLConfig(TrainingConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        environment_spec(self.datasource)
         for name, choices in (
-            ("datasource", ENVIRONMENTS),
             ("outer_step", OUTER_STEPS),
             ("curvature", CURVATURES),
             ("norm", (None,)),
+            ("method", ("maml",)),
         ):
             value = getattr(self, name)
             if value not in choices:
                 raise ConfigError(
                     f"{name} must be one of {choices}. Received: "
-                    f"{name}={value!r}"
+                    f"{name}={value!r}",
+                    name,
                 )
         if not (math.isfinite(self.max_kl) and self.max_kl > 0):
             raise ConfigError(
                 "max_kl must be a positive number. Received: "
-                f"max_kl={self.max_kl}"
+                f"max_kl={self.max_kl}",
+                "max_kl",
             )
         if self.curvature != "exact" and self.curvature_stride > 1:
             raise ConfigError(
                 "curvature_stride goes with curvature=exact. Received: "
-                f"curvature={self.curvature}"
+                f"curvature={self.curvature}",
+                "curvature",
+                "curvature_stride",
             )
 
     @property
@@ -110,7 +116,7 @@ class RLConfig(TrainingConfig):
         """Name of the run's directory: whatever training depends on."""
         parts = [
             self.datasource,
-            self.method,
+            self.label,
             f"mbs_{self.meta_batch_size}",
             f"fbs_{self.num_shots}",
             f"horizon_{self.horizon}",
@@ -128,20 +134,6 @@ class RLConfig(TrainingConfig):
         return ".".join([*parts, f"seed_{self.seed}"])
 
 
-_SETTINGS: dict[str, dict[str, Any]] = {
-    "point": {
-        "metatrain_iterations": 100,
-        "meta_batch_size": 20,
-        "alpha": 0.5,
-        "horizon": 100,
-    },
-    "cheetah_vel": {"num_shots": 10},
-    "cheetah_dir": {"max_kl": 0.02},
-    "ant_vel": {},
-    "ant_dir": {"num_shots": 40},
-}
-
-
 def joint_iterations(config: RLConfig) -> int:
     """Iterations of the pretrained and the oracle policy beside a run.
 
@@ -149,7 +141,5 @@ def joint_iterations(config: RLConfig) -> int:
     proportion.
     """
     meta = RLConfig.for_environment(config.datasource).metatrain_iterations
-    joint = {"point": 100, "cheetah": 1000, "ant": 2000}[
-        config.datasource.split("_")[0]
-    ]
+    joint = environment_spec(config.datasource).joint_iterations
     return math.ceil(joint * config.metatrain_iterations / meta)

@@ -1,7 +1,6 @@
-"""A reinforcement learning experiment built from its settings."""
+"""A policy in its environment: sampling and adapting to tasks."""
 
 import functools
-import math
 from collections.abc import Iterator, Sequence
 
 import keras
@@ -9,34 +8,24 @@ import numpy as np
 import tensorflow as tf
 
 from maml_tf.core.maml import Params, inner_update
-from maml_tf.experiments.experiment import Experiment
-from maml_tf.experiments.rl_config import RLConfig
-from maml_tf.learner.evaluation import Metric
 from maml_tf.rl.advantages import experience
-from maml_tf.rl.environments.base import WithGoal, make_environment
+from maml_tf.rl.config import RLConfig
+from maml_tf.rl.environments.base import WithGoal
+from maml_tf.rl.environments.registry import environment_spec
 from maml_tf.rl.linearization import stack
 from maml_tf.rl.losses import Experience, reinforce
 from maml_tf.rl.policy import GaussianPolicy, policy_net
 from maml_tf.rl.rollouts import Rollouts, sample_rollouts
 
-RETURN = Metric(
-    "return",
-    max,
-    largest=math.inf,
-    measured_on="of rollouts with the updated policy",
-)
 
-
-class PolicyExperiment(Experiment):
-    """Section 5.3: a policy and the environment of its tasks.
+class PolicyLearner:
+    """A policy that adapts, and the environment of its tasks (section 5.3).
 
     Attributes:
-        environment: steps the rollouts of all tasks together.
+        config: the settings.
+        environment: runs the rollouts of all tasks together.
         policy: the policy, at its initial values.
     """
-
-    config: RLConfig
-    reports = RETURN
 
     def __init__(self, config: RLConfig, mean: keras.Model | None = None):
         """
@@ -45,11 +34,11 @@ class PolicyExperiment(Experiment):
             mean: the policy's network; None takes the paper's.
 
         Raises:
-            ConfigError: if the environment needs what is not installed, or
-                the network does not fit it.
+            ConfigError: if the environment needs a package that is not
+                installed, or the network does not fit the environment.
         """
         self.config = config
-        environment = make_environment(config.datasource)
+        environment = environment_spec(config.datasource).build()
         if config.baseline == "oracle":
             environment = WithGoal(environment)
         self.environment = environment
@@ -57,19 +46,17 @@ class PolicyExperiment(Experiment):
         if mean is None:
             mean = policy_net(*dims, config.seed)
         self.policy = GaussianPolicy(mean)
-        self.policy.check_fits(environment.name, *dims)
+        self.policy.check_fits(config.datasource, *dims)
 
     @property
     def variables(self) -> list[tf.Variable]:
+        """The policy's parameters."""
         return [v.value for v in self.policy.trainable_variables]
 
     @property
     def theta(self) -> list[tf.Tensor]:
-        """The present values of the policy's parameters."""
+        """The current values of the policy's parameters."""
         return [tf.convert_to_tensor(v) for v in self.variables]
-
-    def check(self) -> None:
-        """The environment was made; nothing else is needed."""
 
     def adapt(
         self,
@@ -77,19 +64,19 @@ class PolicyExperiment(Experiment):
         alphas: Sequence[float],
         rng: np.random.Generator,
     ) -> Iterator[tuple[Rollouts, Experience]]:
-        """Samples with the policy, updates it on that, samples again, ...
+        """Samples with the policy, updates it on the samples, and so on.
 
-        Lines 4-8 of Algorithm 3, and what evaluation does; the policy itself
-        stays as it is.
+        Lines 4-8 of Algorithm 3; evaluation uses it, too. The policy itself
+        does not change.
 
         Args:
-            goals: of each row, [tasks, rollouts, task_dim].
+            goals: the goal of each rollout, [tasks, rollouts, task_dim].
             alphas: the step size of each update.
             rng: draws initial states and actions.
 
         Yields:
-            What the policies did after 0, 1, ... updates, as rollouts and as
-            the losses need it.
+            The rollouts after 0, 1, ... updates, and the same as the losses
+            need it.
         """
         theta = stack(self.theta, len(goals))
         for alpha in [*alphas, None]:
@@ -108,10 +95,8 @@ class PolicyExperiment(Experiment):
 
     @functools.cached_property
     def _update(self):
-        """Compiled `inner_update` of all tasks, each with its own theta.
-
-        (stacked theta, experience, alpha) -> stacked theta.
-        """
+        """Compiled `inner_update` of all tasks, each with its own theta:
+        (stacked theta, experience, alpha) -> stacked theta."""
         loss = reinforce(self.policy)
 
         def update(

@@ -1,0 +1,162 @@
+"""Section 5.3: meta-reinforcement learning."""
+
+import math
+import pathlib
+from collections.abc import Sequence
+
+import tensorflow as tf
+from rich.console import Console
+
+from maml_tf.experiments.experiment import Experiment
+from maml_tf.experiments.labels import network_label
+from maml_tf.experiments.metric import Metric
+from maml_tf.experiments.results import Evaluation, Results
+from maml_tf.experiments.settings import EvaluationSettings
+from maml_tf.experiments.source import DataSource
+from maml_tf.rl import evaluation
+from maml_tf.rl.config import RLConfig
+from maml_tf.rl.environments.registry import environment_spec
+from maml_tf.rl.export import export_policy
+from maml_tf.rl.learner import PolicyLearner
+from maml_tf.rl.training import LOG_FIELDS, PolicyTraining
+from maml_tf.training.files import TrainingFiles
+from maml_tf.training.progress import TrainingProgress
+
+RETURN = Metric(
+    "return",
+    "return",
+    max,
+    largest=math.inf,
+    measured_on="of rollouts with the updated policy",
+    curve=True,
+)
+
+
+class PolicyExperiment(Experiment):
+    """A policy, its environment and its training.
+
+    Attributes:
+        learner: the policy and its environment.
+    """
+
+    config: RLConfig
+    reports = RETURN
+    learns = "policy"
+    chosen_in = "training"
+    example_call = '["act"](observations=...)'
+    log_fields = LOG_FIELDS
+
+    def __init__(self, config: RLConfig, source: DataSource):
+        """
+        Args:
+            config: the settings.
+            source: the environment's.
+
+        Raises:
+            ConfigError: if the environment needs what is not installed.
+        """
+        self.config = config
+        self.source = source
+        self.learner = PolicyLearner(config)
+        self._training = PolicyTraining(self.learner)
+
+    @property
+    def learned(self) -> dict[str, list[tf.Variable]]:
+        return {"weights": self.learner.variables}
+
+    @property
+    def state(self) -> dict[str, list[tf.Variable]]:
+        return self._training.state
+
+    def check(self, settings: EvaluationSettings | None = None) -> None:
+        """The environment was made; nothing else is needed."""
+
+    def train(self, files: TrainingFiles, start: int, console: Console) -> None:
+        total = self.config.num_iterations
+        with TrainingProgress(console, self.config.label, start, total) as bar:
+            self._training.run(files, start, bar)
+
+    def evaluate(
+        self, settings: EvaluationSettings, trained: bool
+    ) -> list[Evaluation]:
+        spec = environment_spec(self.config.datasource)
+        num_rollouts = spec.evaluation_rollouts
+        num_updates = spec.evaluation_updates
+        if settings.shots is not None:
+            (num_rollouts,) = settings.shots
+        alpha, searched = settings.alpha, False
+        if alpha is None:
+            if trained and self.config.metatrain_iterations:
+                alpha = self.config.alpha
+            elif trained and self.config.baseline == "oracle":
+                alpha = 0.0  # it knows the goal
+            else:
+                alpha = evaluation.search_step_size(
+                    self.learner, num_rollouts, num_updates
+                )
+                searched = True
+        goals = self.learner.environment.test_tasks(
+            settings.num_tasks or evaluation.NUM_GOALS
+        )
+        found = evaluation.evaluate_policy(
+            self.learner, goals, num_rollouts, alpha, num_updates
+        )
+        counts = {
+            "episodes": found.episodes.sum(axis=0).tolist(),
+            "transitions_per_goal": num_rollouts * self.config.horizon,
+            "unstable_episodes": found.unstable.tolist(),
+        }
+        return [
+            Evaluation(
+                num_rollouts,
+                alpha,
+                searched,
+                found.returns,
+                RETURN,
+                counts=counts,
+            )
+        ]
+
+    def export(
+        self,
+        path: pathlib.Path,
+        alpha: float | None = None,
+        statistics: str | None = None,
+    ) -> None:
+        """As for all; a policy gets its step size at each call."""
+        del alpha, statistics
+        export_policy(path, self.learner.policy)
+
+    @property
+    def title(self) -> str:
+        return f"{self.config.datasource}, reinforcement learning"
+
+    def updates_in_table(self, networks: Sequence[Results]) -> Sequence[int]:
+        return range(networks[0].evaluations[0].values.shape[1])
+
+    def notes(self, networks: Sequence[Results]) -> list[str]:
+        results = networks[0]
+        transitions = results.evaluations[0].counts["transitions_per_goal"]
+        notes = [
+            "Return (sum of rewards, not discounted) with fresh data, K "
+            f"rollouts or {transitions} transitions of each goal, on "
+            f"{results.num_tasks} held-out goals, ± 95 % interval over the "
+            "goals. The step size is that of the first update, half of it of "
+            "the others.",
+        ]
+        for found in networks:
+            count = sum(found.evaluations[0].counts["unstable_episodes"])
+            if count:
+                notes.append(
+                    f"{network_label(found.label)}: the simulation broke down "
+                    f"in {count} episodes, which are left out."
+                )
+        return notes
+
+    def draw(
+        self, directory: pathlib.Path, name: str, networks: list[Results]
+    ) -> None:
+        # Matplotlib takes long to import.
+        from maml_tf.experiments.figures.policies import plot_policies
+
+        plot_policies(directory, name, networks)
