@@ -10,7 +10,7 @@ import pytest
 from absl.flags import FlagValues
 from rich.console import Console
 
-import run_experiment
+from maml_tf.cli import experiment
 from maml_tf.cli.flags import FLAGS
 from maml_tf.datasets import omniglot
 from maml_tf.runtime import start_tensorflow
@@ -45,7 +45,7 @@ def parse(*arguments):
 
 def command(*arguments):
     """Runs the command line in this process."""
-    run_experiment.main(parse(*arguments))
+    experiment.main(parse(*arguments))
 
 
 def error_of(*arguments):

@@ -1,0 +1,148 @@
+"""Trains, evaluates or exports what the flags ask for."""
+
+import pathlib
+import sys
+
+from absl import flags, logging
+from rich.console import Console
+
+from maml_tf.cli.flags import FLAGS
+from maml_tf.cli.settings import config_from_flags, evaluation_settings
+from maml_tf.errors import ExperimentError
+from maml_tf.experiments.baselines import baseline_configs, evaluate_random
+from maml_tf.experiments.configs import TrainingConfig
+from maml_tf.experiments.evaluate import (
+    EvaluationSettings,
+    check_evaluation,
+    evaluate_original,
+    evaluate_run,
+)
+from maml_tf.experiments.export_run import export_network
+from maml_tf.experiments.original_checkpoint import read_original_checkpoint
+from maml_tf.experiments.report import report
+from maml_tf.experiments.rl_config import RLConfig
+from maml_tf.experiments.run_directory import RunDirectory
+from maml_tf.experiments.train import open_run, train_run
+from maml_tf.experiments.trained_networks import of_original, of_run
+from maml_tf.rl.environments.base import ENVIRONMENTS
+
+
+def main(argv: list[str]) -> None:
+    if not FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)
+    console = Console()
+    if len(argv) > 1:
+        sys.exit(
+            f"error: unexpected arguments: {' '.join(argv[1:])}. Flags are "
+            "given as --datasource=glyphs."
+        )
+    try:
+        run(console)
+    except ExperimentError as e:
+        sys.exit(f"error: {e}")
+    except OSError as e:
+        sys.exit(f"error: {e}")
+    except KeyboardInterrupt:
+        print(
+            "\nInterrupted. The same command, without --resume=False, goes on "
+            "from the last checkpoint, or begins anew if there is none yet.",
+            file=sys.stderr,
+        )
+        sys.exit(130)
+
+
+def run(console: Console) -> None:
+    """Trains and evaluates what the flags ask for."""
+    logdir = pathlib.Path(FLAGS.logdir)
+    data_dir = pathlib.Path(FLAGS.data_dir)
+    config = config_from_flags()
+    settings = evaluation_settings()
+    if FLAGS.export_dir is not None:
+        export(config, settings, console)
+        return
+    if FLAGS.original_checkpoint is not None:
+        original = read_original_checkpoint(FLAGS.original_checkpoint)
+        name = f"original.{config.datasource}.{original.name}"
+        directory = logdir / name
+        with console.status("evaluating"):
+            networks = [
+                evaluate_original(
+                    original, config, directory, data_dir, settings
+                )
+            ]
+    elif not FLAGS.train:
+        found = find_run(config)
+        directory = found.path
+        with console.status("evaluating"):
+            networks = [evaluate_run(found, data_dir, settings)]
+    else:
+        check_evaluation(config, data_dir, settings)
+        configs = [config]
+        if FLAGS.compare and config.method in ("maml", "first-order"):
+            configs += baseline_configs(config)
+        runs = [open_run(logdir, c, data_dir, FLAGS.resume) for c in configs]
+        directory = runs[0].path
+        for r in runs:
+            train_run(r, data_dir, FLAGS.log, console)
+        with console.status("evaluating"):
+            networks = [evaluate_run(r, data_dir, settings) for r in runs]
+            if len(networks) > 1:
+                networks.append(evaluate_random(config, settings))
+    report(directory, networks, console)
+    console.print(
+        f"Results and figures are in {directory}",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def find_run(config: TrainingConfig) -> RunDirectory:
+    """The run to evaluate or export: by its path, or by its settings."""
+    return RunDirectory.open(
+        pathlib.Path(FLAGS.run_dir or f"{FLAGS.logdir}/{config.run_name}")
+    )
+
+
+def export(
+    config: TrainingConfig, settings: EvaluationSettings, console: Console
+) -> None:
+    """Exports the network that the flags name, and says how to call it."""
+    path, data_dir = FLAGS.export_dir, pathlib.Path(FLAGS.data_dir)
+    with console.status("exporting"):
+        if FLAGS.original_checkpoint is not None:
+            original = read_original_checkpoint(FLAGS.original_checkpoint)
+            network = of_original(original, config, data_dir)
+        else:
+            network = of_run(
+                find_run(config), data_dir, settings.iteration, settings.best
+            )
+        export_network(
+            pathlib.Path(path),
+            network,
+            settings.alpha,
+            settings.statistics and settings.statistics[0],
+        )
+    if isinstance(network.experiment.config, RLConfig):
+        call = '["act"](observations=...)'
+    else:
+        call = (
+            '["adapt_and_predict"](support_inputs=..., support_targets=..., '
+            "query_inputs=..., num_updates=...)"
+        )
+    console.print(
+        f"A SavedModel of iteration {network.iteration} is in {path}. Call "
+        f'tf.saved_model.load("{path}").signatures{call}; docs/serving.md has '
+        "the others.",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def trains_policies() -> bool:
+    """Whether the command line names an environment."""
+    try:
+        FLAGS(sys.argv, known_only=True)
+    except flags.Error:
+        return False  # app.run says what is wrong
+    return FLAGS.datasource in ENVIRONMENTS
