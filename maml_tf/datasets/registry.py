@@ -11,10 +11,12 @@ from maml_tf.rl.environments.base import ENVIRONMENTS
 
 # The command that prepares a data set.
 _COMMANDS = {
-    "omniglot": "python -m data.omniglot",
-    "miniimagenet": "python -m data.miniimagenet --source=<your copy>",
+    "omniglot": "python -m maml_tf data omniglot",
+    "miniimagenet": "python -m maml_tf data miniimagenet --source=<your copy>",
 }
-_OWN_COMMAND = "python -m data.image_folder --source=<directory> --name={}"
+_OWN_COMMAND = (
+    "python -m maml_tf data image_folder --source=<directory> --name={}"
+)
 
 # What --datasource can name without data of the user's own.
 DATASOURCES = ("sinusoid", "glyphs", *_COMMANDS, *ENVIRONMENTS)
