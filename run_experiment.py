@@ -11,15 +11,9 @@ is not given takes the value that the paper uses for the experiment. README.md
 lists both.
 """
 
-from absl import app, flags
+import sys
 
-import maml_tf.cli.flags
-from maml_tf.cli.experiment import main, takes_large_ops
-from maml_tf.runtime import start_tensorflow
-
-flags.adopt_module_key_flags(maml_tf.cli.flags)
+from maml_tf.cli.main import EXPERIMENT, start
 
 if __name__ == "__main__":
-    # Before app.run, which starts devices, and not quietly.
-    start_tensorflow(large_ops=takes_large_ops())
-    app.run(main)
+    start(EXPERIMENT, sys.argv)

@@ -1,100 +1,37 @@
-"""Model-Agnostic Meta-Learning in TensorFlow 2 and Keras 3."""
+"""Model-Agnostic Meta-Learning in TensorFlow 2 and Keras 3.
 
-from maml_tf.runtime import quiet_startup
+The public names are those of `maml_tf.api`. They are imported when the first is
+asked for: TensorFlow takes seconds, and commands that do without it should not
+wait. Where Keras is there already, its layers are registered at once, so that
+`keras.models.load_model` finds them.
+"""
 
-with quiet_startup():
-    from maml_tf.core.gradient_check import (
-        MetaGradientCheck,
-        check_meta_gradient,
-    )
-    from maml_tf.core.losses import (
-        Batch,
-        cross_entropy,
-        mean_squared_error,
-        predict,
-        supervised,
-    )
-    from maml_tf.core.maml import (
-        Adaptation,
-        MetaGradient,
-        Task,
-        adapt,
-        inner_update,
-        joint_gradient,
-        meta_gradient,
-        task_meta_gradient,
-    )
-    from maml_tf.core.meta_step import MetaStep
-    from maml_tf.layers.convolution import Conv2D
-    from maml_tf.layers.normalization import (
-        BatchNormalization,
-        GroupNormalization,
-        LayerNormalization,
-        use_exact_normalization,
-        which_adapt,
-    )
-    from maml_tf.learner.adapted_model import AdaptedModel
-    from maml_tf.learner.learner import Learner
-    from maml_tf.learner.scores import Scores
-    from maml_tf.methods.joint import JointTraining
-    from maml_tf.methods.maml import MAML
-    from maml_tf.methods.meta_sgd import MetaSGD, meta_sgd_gradient
-    from maml_tf.methods.method import Method
-    from maml_tf.methods.prototypical import PrototypicalNetworks
-    from maml_tf.methods.reptile import Reptile
-    from maml_tf.models import conv_net, dense_net
-    from maml_tf.runtime import start_tensorflow
-    from maml_tf.tasks.sources import (
-        tasks_from_arrays,
-        tasks_from_dataset,
-        tasks_from_folder,
-        tasks_from_function,
-        tasks_from_series,
-    )
-    from maml_tf.training.history import History
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+from maml_tf.runtime import check_backend
+
+if TYPE_CHECKING:
+    from maml_tf.api import *  # noqa: F403
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "AdaptedModel",
-    "Adaptation",
-    "Batch",
-    "BatchNormalization",
-    "Conv2D",
-    "GroupNormalization",
-    "History",
-    "LayerNormalization",
-    "Learner",
-    "JointTraining",
-    "MAML",
-    "MetaGradient",
-    "MetaSGD",
-    "Method",
-    "PrototypicalNetworks",
-    "Reptile",
-    "MetaGradientCheck",
-    "MetaStep",
-    "Scores",
-    "Task",
-    "adapt",
-    "which_adapt",
-    "check_meta_gradient",
-    "conv_net",
-    "cross_entropy",
-    "dense_net",
-    "inner_update",
-    "joint_gradient",
-    "mean_squared_error",
-    "meta_gradient",
-    "meta_sgd_gradient",
-    "predict",
-    "start_tensorflow",
-    "supervised",
-    "task_meta_gradient",
-    "tasks_from_arrays",
-    "tasks_from_dataset",
-    "tasks_from_folder",
-    "tasks_from_function",
-    "tasks_from_series",
-    "use_exact_normalization",
-]
+
+def __getattr__(name: str) -> Any:
+    if name == "__all__" or not name.startswith("__"):
+        api = importlib.import_module("maml_tf.api")
+        if name == "__all__" or name in api.__all__:
+            return getattr(api, name)
+        if name in globals():  # a package that the import above has bound
+            return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__getattr__("__all__")]
+
+
+check_backend()
+if "keras" in sys.modules:
+    importlib.import_module("maml_tf.api")

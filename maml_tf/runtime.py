@@ -1,7 +1,9 @@
 """How TensorFlow is started; this module alone must not need it to import."""
 
 import contextlib
+import json
 import os
+import pathlib
 import re
 import sys
 import tempfile
@@ -66,3 +68,31 @@ def start_tensorflow(large_ops: bool = False) -> None:
             lambda x: tf.gradients(tf.nn.relu(x), x), jit_compile=True
         )
         warm_up(tf.zeros([]))
+
+
+def check_backend() -> None:
+    """Checks that Keras computes with TensorFlow, without importing either.
+
+    Raises:
+        ImportError: if it computes, or would compute, with another backend.
+    """
+    if "keras" in sys.modules:
+        backend = sys.modules["keras"].backend.backend()
+    else:
+        backend = os.environ.get("KERAS_BACKEND") or _configured_backend()
+    if backend != "tensorflow":
+        raise ImportError(
+            f"maml_tf needs the TensorFlow backend of Keras, but Keras is set "
+            f"to {backend}. Set KERAS_BACKEND=tensorflow in the environment, "
+            'or "backend": "tensorflow" in ~/.keras/keras.json, and start '
+            "Python again."
+        )
+
+
+def _configured_backend() -> str:
+    """What keras.json says, where Keras looks for it."""
+    home = pathlib.Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
+    try:
+        return json.loads((home / "keras.json").read_text())["backend"]
+    except (OSError, ValueError, KeyError):
+        return "tensorflow"  # as Keras takes it, or Keras itself complains

@@ -7,12 +7,10 @@ import subprocess
 import sys
 
 import pytest
-from absl.flags import FlagValues
 from rich.console import Console
 
-from maml_tf.cli import experiment
+from maml_tf.cli import experiment, omniglot
 from maml_tf.cli.flags import FLAGS
-from maml_tf.datasets import omniglot
 from maml_tf.runtime import start_tensorflow
 
 start_tensorflow()
@@ -34,13 +32,12 @@ def float64():
     keras.config.set_dtype_policy(before)
 
 
-def parse(*arguments):
+def parse(*arguments, flags=FLAGS):
     """Sets the flags as if they were new; returns what is left over."""
-    flags = FLAGS
     flags.unparse_flags()
     for name in flags:
         flags[name].unparse()
-    return flags(["run_experiment.py", *arguments])
+    return flags(["program", *arguments])
 
 
 def command(*arguments):
@@ -68,15 +65,11 @@ def start(*arguments):
     )
 
 
-def import_omniglot(*arguments):
-    """Runs data.omniglot; returns what it said."""
-    flags = FlagValues()
-    omniglot.define_flags(flags)
-    flags(["omniglot", *arguments])
+def prepare(module, *arguments):
+    """Runs a command that prepares data in this process; what it said."""
+    parse(*arguments, flags=module.FLAGS)
     console = Console(file=io.StringIO(), width=200)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(omniglot, "FLAGS", flags)
-        omniglot.main(console)
+    module.main(console)
     return console.file.getvalue()
 
 
@@ -87,7 +80,6 @@ def packed_omniglot(tmp_path_factory):
     if not source.is_dir():
         pytest.skip("Omniglot is not at hand")
     packed = tmp_path_factory.mktemp("packed")
-    said = import_omniglot(
-        f"--source={source}", f"--output_dir={packed / 'omniglot'}"
-    )
+    output_dir = packed / "omniglot"
+    said = prepare(omniglot, f"--source={source}", f"--output_dir={output_dir}")
     return packed, said

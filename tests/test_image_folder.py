@@ -1,6 +1,5 @@
 """A folder of anyone's images is packed, or what is wrong with it is named."""
 
-import io
 import os
 import pathlib
 import subprocess
@@ -9,15 +8,16 @@ import sys
 import numpy as np
 import pytest
 from absl import flags
-from conftest import REPOSITORY
+from conftest import REPOSITORY, prepare
 from PIL import Image
 from rich.console import Console
 from test_omniglot import bomb
 
-from maml_tf.datasets import image_folder, importing
+from maml_tf.cli import image_folder as command
+from maml_tf.datasets import image_folder
 from maml_tf.datasets.packed_images import PackedImages
-from maml_tf.datasets.registry import DATASOURCES
-from maml_tf.errors import ConfigError, DataError
+from maml_tf.errors import DataError
+from maml_tf.experiments.registry import datasources
 
 CONSOLE = Console(quiet=True)
 
@@ -145,16 +145,6 @@ class TestFolders:
         with pytest.raises(DataError, match="in holds no classes"):
             pack(tmp_path / "in", tmp_path / "out")
 
-    @pytest.mark.parametrize("name", ["", "a b", "../a", "a.b", "ä", "a\n"])
-    def test_odd_names_are_refused(self, source, tmp_path, name):
-        with pytest.raises(DataError, match="--name may have letters"):
-            pack(source, tmp_path / "out", name=name)
-
-    @pytest.mark.parametrize("name", DATASOURCES)
-    def test_names_of_other_data_sets_are_refused(self, source, tmp_path, name):
-        with pytest.raises(DataError, match="names another --datasource"):
-            pack(source, tmp_path / "out", name=name)
-
 
 class TestImages:
     def pixels(self, tmp_path, file, size=8):
@@ -240,36 +230,36 @@ class TestImages:
 
 
 class TestCommand:
-    def command(self, monkeypatch, *arguments):
-        """Runs the command line, as far as it is this module's."""
-        values = flags.FlagValues()
-        image_folder.define_flags(values)
-        values(["image_folder", *arguments])
-        monkeypatch.setattr(image_folder, "FLAGS", values)
-        console = Console(file=io.StringIO(), width=200)
-        image_folder.main(console)
-        return console.file.getvalue()
-
     def test_it_packs_below_data(self, source, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        said = self.command(monkeypatch, f"--source={source}", "--name=mine")
+        said = prepare(command, f"--source={source}", "--name=mine")
         assert "mine: 4 classes, 8 images of 84x84x3 (84x84 with Lan" in said
         assert "in data/packed/mine" in said
         assert PackedImages.open(pathlib.Path("data/packed/mine"))
 
-    def test_source_and_name_are_needed(self, monkeypatch):
+    def test_source_and_name_are_needed(self):
         with pytest.raises(DataError, match="--source and --name are needed"):
-            self.command(monkeypatch, "--name=mine")
+            prepare(command, "--name=mine")
 
     @pytest.mark.parametrize("size", ["0", "-1", "big"])
-    def test_the_size_is_positive(self, monkeypatch, size):
+    def test_the_size_is_positive(self, size):
         with pytest.raises(flags.IllegalFlagValueError, match="size"):
-            self.command(monkeypatch, f"--size={size}")
+            prepare(command, f"--size={size}")
+
+    @pytest.mark.parametrize("name", ["", "a b", "../a", "a.b", "ä", "a\n"])
+    def test_odd_names_are_refused(self, name):
+        with pytest.raises(DataError, match="--name may have letters"):
+            prepare(command, "--source=x", f"--name={name}")
+
+    @pytest.mark.parametrize("name", datasources())
+    def test_names_of_other_data_sets_are_refused(self, name):
+        with pytest.raises(DataError, match="names another --datasource"):
+            prepare(command, "--source=x", f"--name={name}")
 
     def test_as_a_user_starts_it(self, source, tmp_path):
         done = subprocess.run(
             [
-                *(sys.executable, "-m", "maml_tf.datasets.image_folder"),
+                *(sys.executable, "-m", "data.image_folder"),
                 *(f"--source={source}", "--name=[red]", "--size=8"),
             ],
             cwd=REPOSITORY,
@@ -282,31 +272,3 @@ class TestCommand:
             "error: --name may have letters, digits, _ and - only. Received: "
             "--name=[red]\n"
         )
-
-
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (DataError("bad data"), "error: bad data"),
-        (ConfigError("bad setting"), "error: bad setting"),
-        (OSError(28, "No space left", "x"), "error: [Errno 28] No space left"),
-        (KeyboardInterrupt(), 130),
-    ],
-)
-def test_errors_become_exits(monkeypatch, error, code):
-    def main(console):
-        raise error
-
-    monkeypatch.setattr(sys, "argv", ["command"])
-    with pytest.raises(SystemExit) as exit:
-        importing.run(main)
-    if isinstance(code, str):
-        assert exit.value.code.startswith(code)
-    else:
-        assert exit.value.code == code
-
-
-def test_arguments_that_are_no_flags_are_refused(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["command", "here"])
-    with pytest.raises(SystemExit, match="error: unexpected arguments: here"):
-        importing.run(None)

@@ -1,6 +1,5 @@
 """mini-ImageNet is recognized in all its forms, verified and packed."""
 
-import io
 import json
 import os
 import shutil
@@ -9,12 +8,12 @@ import sys
 
 import numpy as np
 import pytest
-from absl import flags
-from conftest import REPOSITORY, SHARED
+from conftest import REPOSITORY, SHARED, prepare
 from PIL import Image
 from rich.console import Console
 from test_image_folder import write_classes, write_image
 
+from maml_tf.cli import miniimagenet as command
 from maml_tf.datasets import miniimagenet
 from maml_tf.datasets.packed_images import PackedImages
 from maml_tf.errors import DataError
@@ -175,7 +174,7 @@ class TestVerification:
 
     def test_without_folders_and_lists_it_says_what_is_needed(self, tmp_path):
         source = write_images(tmp_path / "in")
-        with pytest.raises(DataError, match="no folders train.*--csv_dir"):
+        with pytest.raises(DataError, match="no folders train.*csv_dir"):
             pack(source, tmp_path / "out")
         with pytest.raises(DataError, match="does not hold train.csv, val"):
             pack(source, tmp_path / "out", csv_dir=tmp_path)
@@ -184,19 +183,9 @@ class TestVerification:
 
 
 class TestCommand:
-    def command(self, monkeypatch, *arguments):
-        """Runs the command line, as far as it is this module's."""
-        values = flags.FlagValues()
-        miniimagenet.define_flags(values)
-        values(["miniimagenet", *arguments])
-        monkeypatch.setattr(miniimagenet, "FLAGS", values)
-        console = Console(file=io.StringIO(), width=200)
-        miniimagenet.main(console)
-        return console.file.getvalue()
-
-    def test_a_source_is_needed(self, monkeypatch):
+    def test_a_source_is_needed(self):
         with pytest.raises(DataError, match="--source is needed"):
-            self.command(monkeypatch)
+            prepare(command)
 
     @pytest.mark.skipif(
         not REAL_LISTS.is_dir(), reason="the lists are not at hand"
@@ -208,10 +197,8 @@ class TestCommand:
             "pack",
             lambda s, *_, **__: packed.update(s),
         )
-        monkeypatch.setattr(miniimagenet.importing, "summary", str)
-        self.command(
-            monkeypatch, f"--source={tmp_path}", f"--csv_dir={REAL_LISTS}"
-        )
+        monkeypatch.setattr(command.preparing, "summary", str)
+        prepare(command, f"--source={tmp_path}", f"--csv_dir={REAL_LISTS}")
         assert [len(classes) for classes in packed.values()] == [64, 16, 20]
         assert packed["train"]["n01532829"][0] == (
             tmp_path / "n0153282900000005.jpg"
@@ -222,7 +209,6 @@ class TestCommand:
 _MEASURE = """
 import json, pathlib, resource, sys, time
 from rich.console import Console
-from maml_tf.datasets import importing
 from maml_tf.datasets import miniimagenet
 
 def peak():

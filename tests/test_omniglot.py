@@ -14,10 +14,11 @@ import zlib
 
 import numpy as np
 import pytest
-from conftest import import_omniglot
+from conftest import prepare
 from PIL import Image
 from rich.console import Console
 
+from maml_tf.cli import omniglot as omniglot_command
 from maml_tf.datasets import archives, class_splits, omniglot
 from maml_tf.datasets.class_splits import split_names
 from maml_tf.datasets.download import Download, download
@@ -412,11 +413,12 @@ def test_the_real_one(packed_omniglot, monkeypatch):
     assert np.unique(images).tolist() == [0, 255]
 
     # Without a source there is nothing to do any more, network or not.
-    monkeypatch.setattr(omniglot, "download", None)
+    monkeypatch.setattr(omniglot_command, "download", None)
     argument = f"--output_dir={out}"
-    assert import_omniglot(argument).startswith("Already there:")
+    said = prepare(omniglot_command, argument)
+    assert said.startswith("Already there:")
     with pytest.raises(TypeError, match="not callable"):
-        import_omniglot(argument, "--resize=smooth")
+        prepare(omniglot_command, argument, "--resize=smooth")
 
 
 CONTENT = bytes(range(256)) * 1000
@@ -544,14 +546,15 @@ class TestDownload:
 
     def test_another_file_in_its_place_is_left_alone(self, server, tmp_path):
         (tmp_path / "a.zip").write_bytes(b"repacked")
-        with pytest.raises(DataError, match="Delete it .* --source="):
+        with pytest.raises(DataError, match="Delete it .* as the source"):
             download(server[1], [FILE], tmp_path, CONSOLE)
         assert (tmp_path / "a.zip").read_bytes() == b"repacked"
 
     def test_without_a_network_it_says_what_to_do(self, server, tmp_path):
         url = "http://127.0.0.1:1/"  # Nobody listens there.
         with pytest.raises(
-            DataError, match=r"Cannot download .*a\.zip \(.*refused.* --source"
+            DataError,
+            match=r"Cannot download .*a\.zip \(.*refused.* as the source",
         ) as error:
             download(url, [FILE], tmp_path, CONSOLE)
         assert "\n" not in str(error.value)

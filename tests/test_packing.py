@@ -125,7 +125,9 @@ def test_a_kill_after_the_renames_leaves_the_new_one(directory):
 def test_nothing_but_a_packed_data_set_is_replaced(tmp_path, name):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / name).write_text("precious")
-    with pytest.raises(DataError, match=f"it holds {name}. Del.*--output_dir"):
+    with pytest.raises(
+        DataError, match=f"it holds {name}. Del.*output directory"
+    ):
         pack(tmp_path / "mine")
     assert (tmp_path / "mine" / name).read_text() == "precious"
     with pytest.raises(DataError, match=f"{name} is a file; a directory is"):

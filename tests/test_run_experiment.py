@@ -262,7 +262,7 @@ def test_other_objectives_and_networks_run(tmp_path):
         ("--norm=weight_norm", r"--norm must be one of \('batch_norm', "),
         ("--baseline=none", "--baseline must be 'oracle' or None"),
         ("--baseline=oracle --datasource=omniglot", "does not go with"),
-        ("--datasource=mnist", "mnist.*maml_tf.datasets.image_folder"),
+        ("--datasource=mnist", "mnist.*python -m maml_tf data image_folder"),
         ("--datasource=../x", "--datasource must be"),
         ("--max_pool", "--max_pool is for images"),
         ("--num_classes=5", "--num_classes is for images"),
@@ -286,6 +286,10 @@ def test_other_objectives_and_networks_run(tmp_path):
         (
             "--train_update_batch_size=1",
             "--train_update_batch_size goes with --train=False",
+        ),
+        (
+            "--train=False --run_dir=trained/omniglot_5way",
+            "There is no .* in the directory trained/ of its source repository",
         ),
         ("--test_iter=-7", "--test_iter must be"),
     ],

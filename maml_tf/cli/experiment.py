@@ -1,11 +1,25 @@
-"""Trains, evaluates or exports what the flags ask for."""
+"""Trains and evaluates the experiments of the paper.
+
+    maml-tf                          (in a clone: python run_experiment.py)
+    maml-tf --datasource=glyphs
+    maml-tf --datasource=point
+
+meta-learns sinusoid regression, the classification of characters from one
+example, or to find a goal in the plane, and ends with a table and figures.
+Flags have the names and meanings of the original code's main.py; a flag that
+is not given takes the value that the paper uses for the experiment. README.md
+lists both.
+"""
 
 import pathlib
 import sys
+from collections.abc import Sequence
 
-from absl import flags, logging
+from absl import app, flags, logging
 from rich.console import Console
 
+import maml_tf.cli.flags
+from maml_tf.cli.command import asks_for_help, print_help
 from maml_tf.cli.flags import FLAGS
 from maml_tf.cli.settings import (
     config_from_flags,
@@ -26,7 +40,18 @@ from maml_tf.experiments.run_directory import RunDirectory
 from maml_tf.experiments.settings import EvaluationSettings
 from maml_tf.experiments.train import open_run, train_run
 from maml_tf.experiments.trained_networks import of_original, of_run
+from maml_tf.runtime import start_tensorflow
 from maml_tf.training.config import TrainingConfig
+
+
+def start(argv: Sequence[str]) -> None:
+    """Runs the command line `argv`."""
+    if asks_for_help(argv[1:]):
+        print_help(__doc__, FLAGS, maml_tf.cli.flags.__name__)
+        sys.exit()
+    # Before app.run, which starts devices, and not quietly.
+    start_tensorflow(large_ops=_takes_large_ops(argv))
+    app.run(main, list(argv))
 
 
 def main(argv: list[str]) -> None:
@@ -134,10 +159,10 @@ def export(
     )
 
 
-def takes_large_ops() -> bool:
+def _takes_large_ops(argv: Sequence[str]) -> bool:
     """Whether the data source that the command line names has large ops."""
     try:
-        FLAGS(sys.argv, known_only=True)
+        FLAGS(list(argv), known_only=True)
     except flags.Error:
         return False  # app.run says what is wrong
     return find_source(FLAGS.datasource).large_ops

@@ -1,4 +1,4 @@
-"""The flags of run_experiment.py: names of the original code's main.py."""
+"""The flags of the experiments: names of the original code's main.py."""
 
 from absl import flags
 
@@ -11,8 +11,8 @@ flags.DEFINE_string(
     "datasource",
     "sinusoid",
     "the tasks: sinusoid; glyphs, omniglot, miniimagenet, or the name of a "
-    "data set made by data.image_folder; point, cheetah_vel, cheetah_dir, "
-    "ant_vel or ant_dir",
+    "data set made by maml-tf data image_folder; point, cheetah_vel, "
+    "cheetah_dir, ant_vel or ant_dir",
 )
 flags.DEFINE_integer(
     "num_classes", None, "N-way: classes of a task (images only) [5]"

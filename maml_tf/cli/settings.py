@@ -239,7 +239,7 @@ def evaluation_settings() -> EvaluationSettings:
 
 
 def _at_least_1(name: str) -> int:
-    value = FLAGS[name].value
+    value: int = getattr(FLAGS, name)
     if value < 1:
         raise ConfigError(
             f"--{name} must be at least 1. Received: --{name}={value}"

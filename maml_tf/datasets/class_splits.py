@@ -2,7 +2,7 @@
 
 import hashlib
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 
 from maml_tf.errors import DataError
 
@@ -42,7 +42,7 @@ def split_names(
     return splits
 
 
-def standard_splits(names: Sequence[str], of: str) -> dict[str, list[str]]:
+def standard_splits(names: Collection[str], of: str) -> dict[str, list[str]]:
     """Splits names as `split_names`: 64, 16 and 20 %, at least one each.
 
     Args:

@@ -60,8 +60,8 @@ def download(
             if _md5(target) != file.md5:
                 raise DataError(
                     f"{target} is not the file that was published. Delete it "
-                    "to download it anew, or import it as it is with "
-                    f"--source={directory}."
+                    "to download it again, or import it as it is: give "
+                    f"{directory} as the source."
                 )
             continue
         try:
@@ -72,7 +72,7 @@ def download(
             raise DataError(
                 f"Cannot download {base_url + file.name} ({reason}). Run the "
                 f"same command again to go on; or download {urls} by hand and "
-                "give their directory as --source."
+                "give their directory as the source."
             ) from e
 
 

@@ -126,7 +126,7 @@ def check_disjoint(splits: dict[str, Classes]) -> None:
     Raises:
         DataError: if one is.
     """
-    split_of = {}
+    split_of: dict[str, str] = {}
     for split, classes in splits.items():
         for name in classes:
             if name in split_of:
@@ -180,7 +180,9 @@ def _in_threads(function: Callable, items: Iterable) -> Iterator:
     1.9 times as many photographs as one.
     """
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as executor:
-        pending = collections.deque()
+        pending: collections.deque[concurrent.futures.Future] = (
+            collections.deque()
+        )
         for item in items:
             pending.append(executor.submit(function, item))
             if len(pending) == _AHEAD:

@@ -1,61 +1,24 @@
-"""Packs your copy of mini-ImageNet.
+"""mini-ImageNet: verifies a user's copy and packs it.
 
-    python -m data.miniimagenet --source=DIR
-
-DIR has folders train, val and test with a folder for each class; or all
-images in one folder (DIR or DIR/images), with the lists train.csv, val.csv
-and test.csv of Ravi and Larochelle in it, beside it or in --csv_dir. ImageNet's
-terms do not allow passing the images on, so nothing can be downloaded here.
+A copy has folders train, val and test with a folder for each class; or all
+images in one folder, with the lists train.csv, val.csv and test.csv of Ravi and
+Larochelle. ImageNet's terms do not allow passing the images on, so nothing can
+be downloaded here.
 """
 
 import collections
 import csv
 import pathlib
 
-from absl import flags
 from rich.console import Console
 
-from maml_tf.datasets import class_folders, image_files, importing
+from maml_tf.datasets import class_folders, image_files
 from maml_tf.errors import DataError
-
-FLAGS = flags.FLAGS
 
 LISTS = {"train": "train.csv", "validation": "val.csv", "test": "test.csv"}
 NUM_CLASSES = {"train": 64, "validation": 16, "test": 20}
 NUM_IMAGES = 600  # of each class
 SIZE = 84
-
-
-def define_flags(values: flags.FlagValues = FLAGS) -> None:
-    flags.DEFINE_string(
-        "source", None, "directory of your copy", flag_values=values
-    )
-    flags.DEFINE_string(
-        "csv_dir",
-        None,
-        "directory of train.csv, val.csv and test.csv",
-        flag_values=values,
-    )
-    flags.DEFINE_string(
-        "output_dir",
-        "data/packed/miniimagenet",
-        "where the packed data set goes",
-        flag_values=values,
-    )
-
-
-def main(console: Console) -> None:
-    if FLAGS.source is None:
-        raise DataError(
-            "--source is needed: the directory of your copy of mini-ImageNet "
-            "(see data/README.md)."
-        )
-    output_dir = pathlib.Path(FLAGS.output_dir)
-    csv_dir = None if FLAGS.csv_dir is None else pathlib.Path(FLAGS.csv_dir)
-    import_miniimagenet(
-        pathlib.Path(FLAGS.source), csv_dir, output_dir, console
-    )
-    importing.say(console, importing.summary(output_dir))
 
 
 def import_miniimagenet(
@@ -116,7 +79,7 @@ def _find_lists(
         raise DataError(
             f"{source} has no folders train, val and test, and neither it nor "
             f"{source.parent} holds all of the lists "
-            f"{', '.join(LISTS.values())}; say with --csv_dir where they are."
+            f"{', '.join(LISTS.values())}; give their directory as csv_dir."
         )
     raise DataError(f"{csv_dir} does not hold {', '.join(LISTS.values())}.")
 
@@ -144,7 +107,7 @@ def _read_lists(
 
 def _read_list(path: pathlib.Path, images: pathlib.Path) -> image_files.Classes:
     """The classes of a list, with the paths that their images should have."""
-    classes = {}
+    classes: image_files.Classes = {}
     try:
         with open(path, newline="", encoding="utf-8") as file:
             rows = csv.reader(file, strict=True)
@@ -189,8 +152,3 @@ def _check_counts(
                     f"mini-ImageNet has {num_images} images of each class; "
                     f"of {name} ({split}) here are {len(files)}."
                 )
-
-
-if __name__ == "__main__":
-    define_flags()
-    importing.run(main)

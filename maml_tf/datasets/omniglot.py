@@ -1,10 +1,7 @@
-"""Gets Omniglot ready: downloads or imports it, verifies it, packs it.
+"""Omniglot: verifies every drawing and packs them all.
 
-    python -m data.omniglot
-
-downloads the two archives that Brenden Lake published (16 MB), checks every
-drawing and packs them all to data/packed/omniglot. Archives or folders that
-are at hand are imported with --source.
+The source is the two archives that Brenden Lake published (16 MB), or what is
+in them.
 """
 
 import contextlib
@@ -13,19 +10,15 @@ import pathlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from absl import flags
 from PIL import Image
 from rich.console import Console
 
-from maml_tf.datasets import class_splits, image_files, importing
+from maml_tf.datasets import class_splits, image_files
 from maml_tf.datasets.archives import SmallFilesArchive, read_small
-from maml_tf.datasets.download import Download, download
-from maml_tf.datasets.packed_images import PackedImages
+from maml_tf.datasets.download import Download
 from maml_tf.datasets.packing import packing, verify
 from maml_tf.errors import DataError
 from maml_tf.training.progress import TrainingProgress
-
-FLAGS = flags.FLAGS
 
 URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
 ARCHIVES = (
@@ -69,46 +62,6 @@ RESIZES_IN_WORDS = {
     "nearest": "nearest: black and white, as the original code's images",
     "smooth": "smooth: Lanczos, in shades of grey",
 }
-
-
-def define_flags(values: flags.FlagValues = FLAGS) -> None:
-    flags.DEFINE_string(
-        "source",
-        None,
-        "directory that has images_background.zip and images_evaluation.zip, "
-        "or the same unpacked; without it they are downloaded",
-        flag_values=values,
-    )
-    flags.DEFINE_string(
-        "output_dir",
-        "data/packed/omniglot",
-        "where the packed data set goes",
-        flag_values=values,
-    )
-    flags.DEFINE_enum(
-        "resize",
-        "nearest",
-        sorted(RESIZES),
-        "nearest: black and white, as the original's images are; smooth: "
-        "Lanczos in shades of grey",
-        flag_values=values,
-    )
-
-
-def main(console: Console) -> None:
-    output_dir = pathlib.Path(FLAGS.output_dir)
-    if FLAGS.source is not None:
-        source = pathlib.Path(FLAGS.source)
-    elif _is_ready(output_dir, FLAGS.resize):
-        importing.say(console, "Already there:")
-        _say_what_there_is(output_dir, console)
-        return
-    else:
-        source = pathlib.Path("data/downloads")
-        download(URL, ARCHIVES, source, console)
-    splits = class_splits.read_splits(SPLITS)
-    import_omniglot(source, output_dir, splits, FLAGS.resize, console)
-    _say_what_there_is(output_dir, console)
 
 
 def import_omniglot(
@@ -167,18 +120,8 @@ def import_omniglot(
                 progress(i * DRAWINGS, {})
 
 
-def _say_what_there_is(directory: pathlib.Path, console: Console) -> None:
-    splits = PackedImages.open(directory).splits.values()
-    alphabets = {name.split("/")[0] for s in splits for name in s.names}
-    importing.say(
-        console,
-        f"{importing.summary(directory)}\n"
-        f"Its classes are the characters of {len(alphabets)} alphabets.",
-    )
-
-
-def _is_ready(directory: pathlib.Path, resize: str) -> bool:
-    """Whether there is nothing to do."""
+def is_ready(directory: pathlib.Path, resize: str) -> bool:
+    """Whether a directory holds Omniglot, whole and resized that way."""
     try:
         found = verify(directory)
     except DataError:
@@ -198,7 +141,7 @@ def _drawings(source: pathlib.Path) -> Iterator[Drawings]:
         raise DataError(f"{source} is not a directory.")
     archives = [source / a.name for a in ARCHIVES]
     folders = [source / folder for folder in FOLDERS]
-    drawings = {}
+    drawings: Drawings = {}
     with contextlib.ExitStack() as stack:
         if any(path.exists() for path in archives):
             for path in _both(archives):
@@ -299,8 +242,3 @@ def _decode(content: bytes) -> Image.Image:
         )
     image_files.decode(drawing)
     return drawing
-
-
-if __name__ == "__main__":
-    define_flags()
-    importing.run(main)

@@ -208,7 +208,7 @@ def check_index(index: dict) -> dict[str, Place]:
             )
     if len(image_shapes) > 1:
         raise ValueError(f"images are of several shapes {image_shapes}")
-    split_of = {}
+    split_of: dict[str, str] = {}
     for split, names in index["splits"].items():
         if split not in SPLITS or not isinstance(names, list) or not names:
             raise ValueError(f"{split!r} is not a split with classes")

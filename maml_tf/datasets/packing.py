@@ -8,7 +8,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -74,7 +74,7 @@ def packing(
     about: dict[str, Any],
     image_shape: tuple[int, int, int],
     arrays: dict[str, Sequence[tuple[str, int]]],
-    splits: dict[str, Sequence[str]],
+    splits: Mapping[str, Sequence[str]],
 ) -> Iterator[dict[str, ArrayWriter]]:
     """A context that packs a data set, whole or not at all.
 
@@ -99,17 +99,18 @@ def packing(
         DataError: if the directory holds something else, or another process
             is packing it.
     """
+    entries: dict[str, dict[str, Any]] = {
+        file: {
+            "shape": [sum(count for _, count in classes), *image_shape],
+            "classes": [list(c) for c in classes],
+        }
+        for file, classes in arrays.items()
+    }
     index = {
         "format": FORMAT,
         "name": name,
         "about": about,
-        "arrays": {
-            file: {
-                "shape": [sum(count for _, count in classes), *image_shape],
-                "classes": [list(c) for c in classes],
-            }
-            for file, classes in arrays.items()
-        },
+        "arrays": entries,
         "splits": {split: list(names) for split, names in splits.items()},
     }
     check_index(index)
@@ -122,12 +123,12 @@ def packing(
         cleanup.callback(shutil.rmtree, scratch, ignore_errors=True)
         scratch.mkdir()
         writers = {}
-        for name, entry in index["arrays"].items():
+        for name, entry in entries.items():
             file = cleanup.enter_context(open(scratch / name, "wb"))
             writers[name] = ArrayWriter(file, tuple(entry["shape"]))
         yield writers
         for name, writer in writers.items():
-            index["arrays"][name]["sha256"] = writer.finish()
+            entries[name]["sha256"] = writer.finish()
         write_atomically(scratch / INDEX, json.dumps(index))
         _put_in_place(scratch, directory)
 
@@ -179,7 +180,7 @@ def _check_replaceable(directory: pathlib.Path) -> None:
         raise DataError(
             f"{directory} would be replaced, but it is not a packed data set: "
             f"it holds {min(foreign or names)}. Delete it, or choose another "
-            "--output_dir."
+            "output directory."
         )
 
 

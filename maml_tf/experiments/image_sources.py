@@ -67,7 +67,7 @@ IMAGE_SOURCES = (
     ),
     ImageSource(
         "omniglot",
-        _packed("omniglot", "python -m data.omniglot"),
+        _packed("omniglot", "python -m maml_tf data omniglot"),
         many_ways={"meta_batch_size": 16, "alpha": 0.1, "num_steps": 5},
         letters=True,
         accuracies={
@@ -84,7 +84,7 @@ IMAGE_SOURCES = (
         "miniimagenet",
         _packed(
             "miniimagenet",
-            "python -m data.miniimagenet --source=<your copy>",
+            "python -m maml_tf data miniimagenet --source=<your copy>",
         ),
         settings=_MINIIMAGENET,
         accuracies={
@@ -105,7 +105,10 @@ def own_images(name: str, known: Collection[str]) -> ImageSource:
         known: the data sources that need no data of the user's own.
     """
 
-    command = f"python -m data.image_folder --source=<directory> --name={name}"
+    command = (
+        "python -m maml_tf data image_folder --source=<directory> "
+        f"--name={name}"
+    )
     hint = (
         f"Prepare it with: {command}; or name another datasource: "
         f"{', '.join(known)}."

@@ -225,6 +225,12 @@ def _move_aside(path: pathlib.Path) -> None:
 
 
 def _runs_at_hand(logdir: pathlib.Path) -> str:
+    if not logdir.is_dir() and logdir.name == "trained":
+        return (
+            " Trained networks are not part of the installed package: they lie "
+            "in the directory trained/ of its source repository. Name the path "
+            "of that directory in a clone, or train a run first."
+        )
     if not logdir.is_dir():
         return f" There is no directory {logdir}; train a run first."
     names = sorted(p.parent.name for p in logdir.glob("*/config.json"))

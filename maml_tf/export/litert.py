@@ -1,11 +1,9 @@
 """Exported adaptation for phones: a LiteRT (TensorFlow Lite) model.
 
-    python -m maml_tf.export.litert DIRECTORY FILE --num_support=5 --num_query=1
-
-makes one of a directory that `export.py` wrote, with its signature
-`adapt_and_predict`. Sizes of the sets are fixed: LiteRT has no operation for
-the gradient of a broadcast of unknown shapes. The number of updates stays an
-input. The file needs LiteRT's own operations and no others.
+It is made from the signature `adapt_and_predict` of a SavedModel. Sizes of the
+sets are fixed: LiteRT has no operation for the gradient of a broadcast of
+unknown shapes. The number of updates stays an input. The file needs LiteRT's
+own operations and no others.
 """
 
 import os
@@ -13,10 +11,9 @@ import pathlib
 import tempfile
 
 import tensorflow as tf
-from absl import app, flags
 from tensorflow.core.protobuf import saved_model_pb2
 
-from maml_tf.errors import ExperimentError, ExportError
+from maml_tf.errors import ExportError
 from maml_tf.files import write_atomically
 
 SIGNATURE = "adapt_and_predict"
@@ -138,22 +135,3 @@ def _replace_relu_gradients(function) -> None:
         node.input[:] = [renamed.get(name, name) for name in node.input]
     for name, source in function.ret.items():
         function.ret[name] = renamed.get(source, source)
-
-
-def main(argv: list[str]) -> None:
-    try:
-        _, directory, file = argv
-    except ValueError:
-        raise app.UsageError("give the directory and the file") from None
-    try:
-        convert_adaptation(directory, file, FLAGS.num_support, FLAGS.num_query)
-    except ExperimentError as e:
-        raise SystemExit(f"error: {e}") from e
-    print(f"{file}: {os.path.getsize(file)} bytes")
-
-
-if __name__ == "__main__":
-    FLAGS = flags.FLAGS
-    flags.DEFINE_integer("num_support", 5, "examples of a support set", 1)
-    flags.DEFINE_integer("num_query", 1, "examples of a query set", 1)
-    app.run(main)

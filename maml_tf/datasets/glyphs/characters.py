@@ -176,9 +176,9 @@ def select_characters() -> dict[str, str]:
     ink = np.stack([rasterize(_font_name(s), c) for s, c in candidates])
     legible = np.flatnonzero(_is_legible(ink))
     difference = _differences(np.stack([_stretched(i) for i in ink[legible]]))
-    chosen = []
+    chosen: list[int] = []
     for i in range(legible.size):
-        if (difference[i, chosen] > _LEAST_DIFFERENCE).all():
+        if (difference[i][chosen] > _LEAST_DIFFERENCE).all():
             chosen.append(i)
     found = dict.fromkeys(_CANDIDATES, "")
     for i in legible[chosen]:

@@ -161,7 +161,7 @@ def _extents(lines: np.ndarray, matrix) -> tuple[np.ndarray, np.ndarray]:
     (a, b), (c, d) = matrix
     ends = []
     for i, line in enumerate(lines):
-        y, x = np.nonzero(line) - np.float64(_origin(lines))
+        y, x = np.array(np.nonzero(line)) - np.float64(_origin(lines))
         u = a[i, :, None] * x + b[i, :, None] * y
         v = c[i, :, None] * x + d[i, :, None] * y
         ends.append([[w.min(-1), w.max(-1)] for w in (u, v)])
@@ -181,10 +181,14 @@ def _upsample(controls: np.ndarray) -> np.ndarray:
     k = _CONTROL_POINTS
     controls = controls.astype(np.float32).reshape(*controls.shape[:2], 2, k, k)
     weights = _spline_weights()
+    zero = np.zeros((), np.float32)
     rows = sum(
-        weights[:, i, None] * controls[..., i, None, :] for i in range(k)
+        (weights[:, i, None] * controls[..., i, None, :] for i in range(k)),
+        start=zero,
     )
-    return sum(rows[..., i, None] * weights[:, i] for i in range(k))
+    return sum(
+        (rows[..., i, None] * weights[:, i] for i in range(k)), start=zero
+    )
 
 
 @functools.cache

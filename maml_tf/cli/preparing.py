@@ -1,37 +1,29 @@
-"""What the commands of this directory have in common."""
+"""What the commands that prepare data sets have in common."""
 
 import pathlib
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from absl import app
+from absl import flags
 from rich.console import Console
 
+from maml_tf.cli.command import errors_as_exits, parse
 from maml_tf.datasets.packed_images import PackedImages
-from maml_tf.errors import ExperimentError
 
 
-def run(main: Callable[[Console], None]) -> None:
-    """Runs a command whose flags are defined; errors become exits.
-
-    Not by `absl.app.run`: it would start TensorFlow's devices.
-    """
-    app.define_help_flags()
-    argv = app.parse_flags_with_usage(sys.argv)
-    if len(argv) > 1:
-        sys.exit(f"error: unexpected arguments: {' '.join(argv[1:])}")
-    try:
+def run(
+    main: Callable[[Console], None],
+    argv: Sequence[str],
+    values: flags.FlagValues,
+    about: str | None,
+    module: str,
+) -> None:
+    """Runs a command; arguments as of `parse`."""
+    parse(argv, values, about, module)
+    with errors_as_exits(
+        "Choose another --source or --output_dir.",
+        "Interrupted; nothing was packed. The same command tries again.",
+    ):
         main(Console())
-    except ExperimentError as e:
-        sys.exit(f"error: {e}")
-    except OSError as e:
-        sys.exit(f"error: {e}. Choose another --source or --output_dir.")
-    except KeyboardInterrupt:
-        print(
-            "\nInterrupted; nothing was packed. The same command tries again.",
-            file=sys.stderr,
-        )
-        sys.exit(130)
 
 
 def say(console: Console, text: str) -> None:

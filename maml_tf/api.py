@@ -1,0 +1,95 @@
+"""The public names, which `maml_tf` itself has too."""
+
+from maml_tf.core.gradient_check import (
+    MetaGradientCheck,
+    check_meta_gradient,
+)
+from maml_tf.core.losses import (
+    Batch,
+    cross_entropy,
+    mean_squared_error,
+    predict,
+    supervised,
+)
+from maml_tf.core.maml import (
+    Adaptation,
+    MetaGradient,
+    Task,
+    adapt,
+    inner_update,
+    joint_gradient,
+    meta_gradient,
+    task_meta_gradient,
+)
+from maml_tf.core.meta_step import MetaStep
+from maml_tf.layers.convolution import Conv2D
+from maml_tf.layers.normalization import (
+    BatchNormalization,
+    GroupNormalization,
+    LayerNormalization,
+    use_exact_normalization,
+    which_adapt,
+)
+from maml_tf.learner.adapted_model import AdaptedModel
+from maml_tf.learner.learner import Learner
+from maml_tf.learner.scores import Scores
+from maml_tf.methods.joint import JointTraining
+from maml_tf.methods.maml import MAML
+from maml_tf.methods.meta_sgd import MetaSGD, meta_sgd_gradient
+from maml_tf.methods.method import Method
+from maml_tf.methods.prototypical import PrototypicalNetworks
+from maml_tf.methods.reptile import Reptile
+from maml_tf.models import conv_net, dense_net
+from maml_tf.runtime import start_tensorflow
+from maml_tf.tasks.sources import (
+    tasks_from_arrays,
+    tasks_from_dataset,
+    tasks_from_folder,
+    tasks_from_function,
+    tasks_from_series,
+)
+from maml_tf.training.history import History
+
+__all__ = [
+    "AdaptedModel",
+    "Adaptation",
+    "Batch",
+    "BatchNormalization",
+    "Conv2D",
+    "GroupNormalization",
+    "History",
+    "LayerNormalization",
+    "Learner",
+    "JointTraining",
+    "MAML",
+    "MetaGradient",
+    "MetaSGD",
+    "Method",
+    "PrototypicalNetworks",
+    "Reptile",
+    "MetaGradientCheck",
+    "MetaStep",
+    "Scores",
+    "Task",
+    "adapt",
+    "which_adapt",
+    "check_meta_gradient",
+    "conv_net",
+    "cross_entropy",
+    "dense_net",
+    "inner_update",
+    "joint_gradient",
+    "mean_squared_error",
+    "meta_gradient",
+    "meta_sgd_gradient",
+    "predict",
+    "start_tensorflow",
+    "supervised",
+    "task_meta_gradient",
+    "tasks_from_arrays",
+    "tasks_from_dataset",
+    "tasks_from_folder",
+    "tasks_from_function",
+    "tasks_from_series",
+    "use_exact_normalization",
+]

@@ -1,0 +1,80 @@
+"""What sub-commands have in common: help, flags of their own, errors."""
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+
+from absl import flags
+
+from maml_tf.errors import ExperimentError
+
+_HELP = frozenset(("--help", "-help", "-h", "--helpshort", "-?"))
+
+
+def asks_for_help(argv: Sequence[str]) -> bool:
+    """Whether a command line asks for help instead of work."""
+    return not _HELP.isdisjoint(argv)
+
+
+def print_help(
+    about: str | None, values: flags.FlagValues, module: str
+) -> None:
+    """Prints what a command does, and the flags that a module defines."""
+    _, _, described = values.module_help(module).partition(":\n")
+    print(f"{about}\nflags:\n{described}")
+
+
+def parse(
+    argv: Sequence[str],
+    values: flags.FlagValues,
+    about: str | None,
+    module: str,
+    arguments: Sequence[str] = (),
+) -> list[str]:
+    """Parses the command line of a sub-command, or exits.
+
+    Not by `absl.app.run`: it would start TensorFlow's devices.
+
+    Args:
+        argv: the program, then its flags and arguments.
+        values: the flags of the sub-command.
+        about: the text of its help.
+        module: the module that defines the flags.
+        arguments: names of what is given without a flag.
+
+    Returns:
+        The arguments.
+    """
+    if asks_for_help(argv[1:]):
+        print_help(about, values, module)
+        sys.exit()
+    try:
+        found = values(argv)[1:]
+    except flags.Error as e:
+        sys.exit(f"error: {e}; --help lists the flags.")
+    if len(found) < len(arguments):
+        missing = " and ".join(arguments[len(found) :])
+        sys.exit(f"error: {missing} missing; --help says what is expected.")
+    if len(found) > len(arguments):
+        rest = " ".join(found[len(arguments) :])
+        sys.exit(f"error: unexpected arguments: {rest}")
+    return found
+
+
+@contextlib.contextmanager
+def errors_as_exits(os_hint: str, interrupted: str) -> Iterator[None]:
+    """Ends the process in one line if the body fails by a user's mistake.
+
+    Args:
+        os_hint: what to do about an error of the file system.
+        interrupted: what Ctrl-C leaves behind.
+    """
+    try:
+        yield
+    except ExperimentError as e:
+        sys.exit(f"error: {e}")
+    except OSError as e:
+        sys.exit(f"error: {e}. {os_hint}")
+    except KeyboardInterrupt:
+        print(f"\n{interrupted}", file=sys.stderr)
+        sys.exit(130)
