@@ -33,6 +33,7 @@ with quiet_startup():
         use_exact_normalization,
         which_adapt,
     )
+    from maml_tf.layers.normalized_convolution import NormalizedConv2D
     from maml_tf.learner.adapted_model import AdaptedModel
     from maml_tf.learner.learner import Learner
     from maml_tf.learner.meta_sgd import meta_sgd_gradient
@@ -62,6 +63,7 @@ __all__ = [
     "MetaGradient",
     "MetaGradientCheck",
     "MetaStep",
+    "NormalizedConv2D",
     "Scores",
     "Task",
     "adapt",

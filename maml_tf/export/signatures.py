@@ -12,6 +12,8 @@ from maml_tf.core.losses import Batch, predict
 from maml_tf.core.maml import LossFn, Params, StepSize, inner_update
 from maml_tf.core.task_loops import mapped
 from maml_tf.export.checks import checked
+from maml_tf.layers.normalization import all_layers
+from maml_tf.layers.normalized_convolution import NormalizedConv2D
 
 Tensors = dict[str, tf.Tensor]
 Specs = dict[str, tf.TensorSpec]
@@ -160,13 +162,16 @@ class Served:
 def weight_names(model: keras.Model) -> list[str]:
     """Names of the trainable variables as tensors of the signatures.
 
-    A variable's Keras path without the model's name, anything but letters and
-    digits as an underscore: `sequential/conv2d_1/kernel` is `conv2d_1_kernel`.
-    A number after it keeps names apart that would be equal.
+    A variable's Keras path without the names of the model and of each
+    `NormalizedConv2D`, with an underscore for anything but letters and digits:
+    `sequential/conv2d_1/kernel` is `conv2d_1_kernel`. A number at the end
+    distinguishes names that would be equal.
     """
     names: list[str] = []
+    pairs = {x.name for x in all_layers(model) if type(x) is NormalizedConv2D}
     for variable in model.trainable_variables:
         path = variable.path.removeprefix(f"{model.name}/")
+        path = "/".join(x for x in path.split("/") if x not in pairs)
         name = base = re.sub(r"\W", "_", path, flags=re.ASCII)
         number = 1
         while name in names:
