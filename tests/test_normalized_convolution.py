@@ -225,6 +225,16 @@ def test_what_does_not_fit_is_computed_by_the_layers(settings):
     )
 
 
+def test_activity_regularizers_add_to_the_losses():
+    x = random(9, 4, 6, 6, FEW)
+    conv = {"activity_regularizer": "l2"}
+    ours, theirs = together(FEW, **conv), of_keras(FEW, **conv)
+    for model in (ours, theirs):
+        model(x, training=True)
+    assert len(ours.losses) == 1
+    np.testing.assert_allclose(ours.losses, theirs.losses, rtol=1e-9)
+
+
 def test_half_precision_is_left_to_keras():
     layer = NormalizedConv2D(*pair("mixed_bfloat16"))
     x = tf.cast(random(0, 4, 6, 6, 2), tf.float32)

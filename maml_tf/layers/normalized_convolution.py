@@ -30,7 +30,8 @@ class NormalizedConv2D(keras.Sequential):
     depend on the convolution's bias, and a tape returns None for it.
 
     The layers are computed one after the other outside of training, under a
-    mask, and where one of them leaves its inputs to Keras.
+    mask, and where one of them leaves its inputs to Keras or has an activity
+    regularizer.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class NormalizedConv2D(keras.Sequential):
 
         Args:
             convolution: a layer with a linear activation.
-            normalization: a layer that normalizes over the last axis.
+            normalization: a layer whose axis is that of the filters.
             trainable, name: as for any Keras layer.
 
         Raises:
@@ -71,10 +72,12 @@ class NormalizedConv2D(keras.Sequential):
     def call(self, inputs, training=None, mask=None):
         convolution, normalization = self.layers
         plan = convolution.plan(inputs)
-        if not (
-            plan is not None
-            and mask is None
-            and normalization.uses_batch(inputs, training)
+        if (
+            plan is None
+            or mask is not None
+            or not normalization.uses_batch(inputs, training)
+            or convolution.activity_regularizer is not None
+            or normalization.activity_regularizer is not None
         ):
             return super().call(inputs, training=training, mask=mask)
         if plan.elements <= plan.filters:

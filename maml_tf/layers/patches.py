@@ -6,20 +6,20 @@ and layer. On a CPU and a few small images TensorFlow spends most of its time
 on them. As products of matrices they take half of it, and one matrix of
 patches serves all of them:
 
-    x w         the outputs,
-    x^T dy      the gradient by the kernel,
-    T(w, dy)    the gradient by the images,
+    P(x) w       the outputs,
+    P(x)^T dy    the gradient by the kernel,
+    T(w, dy)     the gradient by the images.
 
 | symbol | meaning | shape |
 |---|---|---|
-| x | patches of the images: what the kernel sees at each pixel | \
-[pixels, elements] |
+| x | images | [examples, height, width, channels] |
+| P(x) | patches: what the kernel sees at each pixel | [pixels, elements] |
 | w | kernel | [elements, filters] |
 | dy | gradient by the outputs | [pixels, filters] |
-| T | transposed convolution | [examples, height, width, channels] |
+| T | transposed convolution | that of x |
 
-`pixels` are those of the outputs of all examples; `elements` are kernel height
-* kernel width * channels.
+`pixels` counts the outputs' pixels of all examples, and `elements` is the
+kernel's height * width * channels.
 """
 
 import dataclasses
