@@ -30,6 +30,7 @@ from maml_tf.layers.normalization import (
     use_exact_normalization,
     which_adapt,
 )
+from maml_tf.layers.normalized_convolution import NormalizedConv2D
 from maml_tf.learner.adapted_model import AdaptedModel
 from maml_tf.learner.learner import Learner
 from maml_tf.learner.scores import Scores
@@ -65,6 +66,7 @@ __all__ = [
     "MetaGradient",
     "MetaSGD",
     "Method",
+    "NormalizedConv2D",
     "PrototypicalNetworks",
     "Reptile",
     "MetaGradientCheck",

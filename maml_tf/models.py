@@ -2,7 +2,7 @@
 
 Sizes and initial values are those of the original code (maml.py): see
 sections 5.1 and 5.2 of the paper. Normalization uses the exact layers of
-`normalization.py`.
+`maml_tf.layers`.
 """
 
 import keras
@@ -10,6 +10,7 @@ import keras
 from maml_tf.layers.activation import ReLU
 from maml_tf.layers.convolution import Conv2D
 from maml_tf.layers.normalization import BatchNormalization, GroupNormalization
+from maml_tf.layers.normalized_convolution import NormalizedConv2D
 
 
 def normalization_layer(norm: str | None) -> list[keras.layers.Layer]:
@@ -116,19 +117,16 @@ def conv_net(
     seeds = _layer_seeds(seed)
     layers: list[keras.layers.Layer] = []
     for _ in range(4):
-        layers += [
-            Conv2D(
-                num_filters,
-                3,
-                strides=1 if max_pool else 2,
-                padding="same",
-                kernel_initializer=keras.initializers.GlorotUniform(
-                    seed=next(seeds)
-                ),
+        convolution = Conv2D(
+            num_filters,
+            3,
+            strides=1 if max_pool else 2,
+            padding="same",
+            kernel_initializer=keras.initializers.GlorotUniform(
+                seed=next(seeds)
             ),
-            *normalization_layer(norm),
-            ReLU(),
-        ]
+        )
+        layers += [*_normalized(convolution, norm), ReLU()]
         if max_pool:
             layers.append(keras.layers.MaxPooling2D(2))
     if max_pool:
@@ -139,6 +137,16 @@ def conv_net(
         head = keras.initializers.RandomNormal(stddev=1.0, seed=next(seeds))
     layers.append(keras.layers.Dense(num_ways, kernel_initializer=head))
     return keras.Sequential([keras.Input(image_shape), *layers])
+
+
+def _normalized(
+    convolution: Conv2D, norm: str | None
+) -> list[keras.layers.Layer]:
+    """A convolution and its normalization."""
+    normalization = normalization_layer(norm)
+    if norm == "batch_norm":
+        return [NormalizedConv2D(convolution, *normalization)]
+    return [convolution, *normalization]
 
 
 def _dense_layers(

@@ -21,7 +21,9 @@ from maml_tf.core.maml import adapt
 from maml_tf.errors import ConfigError, ExportError
 from maml_tf.export.saved_model import export_adaptation
 from maml_tf.export.signatures import weight_names
-from maml_tf.layers.normalization import which_adapt
+from maml_tf.layers.convolution import Conv2D
+from maml_tf.layers.normalization import BatchNormalization, which_adapt
+from maml_tf.layers.normalized_convolution import NormalizedConv2D
 from maml_tf.learner.learner import Learner
 from maml_tf.models import conv_net, dense_net
 from maml_tf.tasks.sources import tasks_from_arrays
@@ -477,6 +479,26 @@ def test_weights_are_named_by_the_layers():
         "a_b_bias",
         "a_b_kernel_1",
         "a_b_bias_1",
+    ]
+
+
+def test_weights_of_a_normalized_convolution_are_named_by_its_two_layers():
+    pair = NormalizedConv2D(
+        Conv2D(2, 3, name="conv"),
+        BatchNormalization(scale=False, name="norm"),
+        name="pair",
+    )
+    inner = keras.Sequential([pair], name="backbone")
+    model = keras.Sequential([keras.Input((4, 4, 1)), inner], name="net")
+    assert [v.path for v in model.trainable_variables] == [
+        "net/backbone/pair/conv/kernel",
+        "net/backbone/pair/conv/bias",
+        "net/backbone/pair/norm/beta",
+    ]
+    assert weight_names(model) == [
+        "backbone_conv_kernel",
+        "backbone_conv_bias",
+        "backbone_norm_beta",
     ]
 
 

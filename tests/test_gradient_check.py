@@ -9,6 +9,7 @@ from maml_tf.core.gradient_check import check_meta_gradient
 from maml_tf.core.losses import Batch
 from maml_tf.core.maml import Task
 from maml_tf.layers.normalization import use_exact_normalization
+from maml_tf.models import conv_net
 
 
 @keras.saving.register_keras_serializable(package="test")
@@ -87,6 +88,16 @@ def test_keras_normalization_is_found_and_mended(task):
     assert any("StopGradient" in o for o in found.obstacles)
     use_exact_normalization(with_norm)
     assert check_meta_gradient(with_norm, LOSS, task, 0.1).second_order
+
+
+def test_the_image_network_is_second_order():
+    rng = np.random.default_rng(0)
+    images = rng.random((2, 4, 8, 8, 1), dtype="float32")
+    labels = np.eye(2)[[0, 1, 0, 1]]
+    task = Task(*(Batch(x, labels) for x in images))
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    network = conv_net((8, 8, 1), 2, 10)
+    assert check_meta_gradient(network, loss, task, 0.4).second_order
 
 
 @pytest.mark.parametrize("layer", [Gate, OnceDifferentiable])

@@ -8,6 +8,7 @@ import tensorflow as tf
 from maml_tf.core.losses import mean_squared_error
 from maml_tf.core.maml import Task, task_meta_gradient
 from maml_tf.errors import TrainingDivergedError
+from maml_tf.layers.normalization import all_layers
 from maml_tf.learner.learner import Learner
 from maml_tf.models import conv_net, dense_net
 from maml_tf.tasks.sinusoids import Sinusoids
@@ -220,9 +221,10 @@ class TestAdaptedModel:
         np.testing.assert_allclose(
             loaded.predict(x, verbose=0), model.predict(x), atol=1e-5
         )
-        assert {type(x).__module__.split(".")[0] for x in loaded.layers} == {
-            "keras"
-        }
+        kinds = [type(x) for x in all_layers(loaded)]
+        assert {x.__module__.split(".")[0] for x in kinds} == {"keras"}
+        assert keras.layers.Conv2D in kinds
+        assert keras.layers.BatchNormalization in kinds
         assert [p.name for p in tmp_path.iterdir()] == ["model.keras"]
 
     def test_it_says_what_it_is(self, adapted):

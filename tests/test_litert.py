@@ -11,6 +11,7 @@ from maml_tf.export.litert import convert_adaptation
 from maml_tf.export.saved_model import export_adaptation
 from maml_tf.layers.convolution import Conv2D
 from maml_tf.layers.normalization import BatchNormalization
+from maml_tf.layers.normalized_convolution import NormalizedConv2D
 from maml_tf.models import dense_net
 
 NUM_SUPPORT, NUM_QUERY, WAYS = 4, 3, 2
@@ -20,7 +21,6 @@ def small_images(*layers):
     return keras.Sequential(
         [
             keras.Input((6, 6, 1)),
-            Conv2D(3, 3, 2, "same"),
             *layers,
             keras.layers.ReLU(),
             Conv2D(3, 3, 2, "same"),
@@ -45,7 +45,14 @@ def export(path, model):
     "build",
     [
         lambda: dense_net(2, (8, 8), 1),
-        lambda: small_images(BatchNormalization(scale=False)),
+        lambda: small_images(
+            NormalizedConv2D(
+                Conv2D(3, 3, 2, "same"), BatchNormalization(scale=False)
+            )
+        ),
+        lambda: small_images(
+            Conv2D(3, 3, 2, "same"), BatchNormalization(scale=False)
+        ),
     ],
 )
 def test_converted_adaptation_gives_equal_numbers(tmp_path, build):
@@ -79,7 +86,8 @@ def test_converted_adaptation_gives_equal_numbers(tmp_path, build):
 
 
 def test_the_operation_in_the_way_is_named(tmp_path):
-    export(tmp_path / "model", small_images(keras.layers.MaxPooling2D(2)))
+    pooled = small_images(Conv2D(3, 3, 2, "same"), keras.layers.MaxPooling2D(2))
+    export(tmp_path / "model", pooled)
     with pytest.raises(ExportError, match="LiteRT has no MaxPoolGrad"):
         convert_adaptation(tmp_path / "model", tmp_path / "m.tflite", 4, 1)
     assert not (tmp_path / "m.tflite").exists()

@@ -9,6 +9,8 @@ from maml_tf.core.losses import Batch, mean_squared_error
 from maml_tf.core.maml import Task, meta_gradient, task_meta_gradient
 from maml_tf.core.task_loops import TASK_LOOPS, loops_for, trace_with_best_loop
 from maml_tf.layers.convolution import Conv2D
+from maml_tf.layers.normalization import BatchNormalization
+from maml_tf.layers.normalized_convolution import NormalizedConv2D
 
 
 def traced(model, *loops):
@@ -65,10 +67,17 @@ def test_the_first_loop_that_traces_is_chosen(model, expected):
     assert traced(model()).name == expected
 
 
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: Conv2D(2, 3, activation="relu"),
+        lambda: NormalizedConv2D(Conv2D(2, 3), BatchNormalization()),
+    ],
+)
 @pytest.mark.parametrize("depth", [0, 1])
-def test_models_with_convolutions_are_never_vectorized(depth):
-    # TensorFlow can batch this one, as a chain of slow ops.
-    layers = [Conv2D(2, 3, activation="relu"), keras.layers.Flatten()]
+def test_models_with_convolutions_are_never_vectorized(build, depth):
+    # TensorFlow can batch these, as a chain of slow ops.
+    layers = [build(), keras.layers.Flatten()]
     for _ in range(depth):
         layers = [keras.Sequential(layers)]
     model = sequential((4, 4, 1), *layers)

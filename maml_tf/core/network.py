@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from maml_tf.core.losses import ObjectiveFn, predict, supervised
 from maml_tf.core.maml import LossFn, Params
+from maml_tf.layers.normalization import all_layers
+from maml_tf.layers.normalized_convolution import NormalizedConv2D
 
 
 class Network:
@@ -57,13 +59,16 @@ class Network:
 def weight_names(model: keras.Model) -> list[str]:
     """Names of the trainable variables that serve as names of tensors.
 
-    A variable's Keras path without the model's name, anything but letters and
-    digits as an underscore: `sequential/conv2d_1/kernel` is `conv2d_1_kernel`.
-    A number after it keeps names apart that would be equal.
+    A variable's Keras path without the names of the model and of each
+    `NormalizedConv2D`, with an underscore for anything but letters and digits:
+    `sequential/conv2d_1/kernel` is `conv2d_1_kernel`. A number at the end
+    distinguishes names that would be equal.
     """
     names: list[str] = []
+    pairs = {x.name for x in all_layers(model) if type(x) is NormalizedConv2D}
     for variable in model.trainable_variables:
         path = variable.path.removeprefix(f"{model.name}/")
+        path = "/".join(x for x in path.split("/") if x not in pairs)
         name = base = re.sub(r"\W", "_", path, flags=re.ASCII)
         number = 1
         while name in names:

@@ -1,4 +1,4 @@
-"""ReLU without its second derivative, which is zero."""
+"""ReLU that leaves out its second derivative, which is zero."""
 
 import keras
 import tensorflow as tf
@@ -8,8 +8,8 @@ import tensorflow as tf
 class ReLU(keras.layers.ReLU):
     """Keras' layer, faster where a gradient is differentiated again.
 
-    TensorFlow's gives zeros of the inputs' shape as second derivative, and
-    they are added to the rest; here there is nothing to add.
+    TensorFlow returns zeros of the inputs' shape as second derivative and adds
+    them to the other terms; here there is nothing to add.
     """
 
     def call(self, inputs):
@@ -21,7 +21,7 @@ class ReLU(keras.layers.ReLU):
 
 @tf.custom_gradient
 def relu(x: tf.Tensor):
-    """max(x, 0); the derivative at 0 is 0, as TensorFlow has it."""
+    """max(x, 0); the derivative at 0 is 0, as in TensorFlow."""
     y = tf.nn.relu(x)
 
     @tf.custom_gradient

@@ -1,22 +1,33 @@
 """Batch normalization with its first two derivatives written out.
 
-Let x be [examples, channels], m and v its mean and variance over examples,
-s = 1 / sqrt(v + epsilon) and y = (x - m) s. With means over examples written
-<.>, the gradient that y passes back is
+| symbol | meaning | shape |
+|---|---|---|
+| x | inputs | [examples, channels] |
+| <.> | mean over examples | [1, channels] |
+| m, v | <x>, <(x - m)^2> | [1, channels] |
+| s | 1 / sqrt(v + epsilon) | [1, channels] |
+| y | (x - m) s | [examples, channels] |
+| dy | gradient by y | [examples, channels] |
+| c | gradient by G(dy) | [examples, channels] |
+| P | patches of the images | [examples, elements] |
+| p, C | mean and covariance of P's rows | [1, elements], [elements, elements] |
+| W | kernel | [elements, channels] |
+| gamma, beta | scale and offset | [channels] |
 
-    G(dy) = s (dy - <dy> - y <dy y>),
+The gradient by x is
 
-and what G(dy) in turn passes back of c is G(c) to dy, for G is symmetric, and
+    G(dy) = s (dy - <dy> - y <dy y>).
 
-    -s (s (<c dy> - <c><dy> - <c y><dy y>) y + <c y> G(dy) + <dy y> G(c))
+G is symmetric, so the gradient that c gives by dy is G(c); the one by x is
 
-to x. TensorFlow's own derivatives of the same expression are equal but take
-twice as many passes over the data, and MAML takes most of its elementwise
-time here.
+    -s (s (<c dy> - <c><dy> - <c y><dy y>) y + <c y> G(dy) + <dy y> G(c)).
 
-If x = P W with few columns in P, as after a network's first convolution, it
-need not be passed over at all. With p the mean of P's rows and C their
-covariance,
+TensorFlow derives the same values, but with twice as many passes over the data,
+and MAML spends most of its elementwise time here. Third and higher derivatives
+are TensorFlow's, of the last expression.
+
+If x = P W and P has few columns, as after a network's first convolution, no
+pass over x is needed:
 
     v = diag(W^T C W),  y gamma + beta = (P - p) (W s gamma) + beta,
 
@@ -27,17 +38,16 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from maml_tf.layers.patches import Convolution
-from maml_tf.layers.row_moments import mean_of_rows
+from maml_tf.layers.patches import Convolution, mean_of_rows
 
 
 class Statistics(NamedTuple):
-    """Of x [examples, channels].
+    """Statistics of x and what normalizing by them gives.
 
     Attributes:
-        mean, variance: [1, channels]; the population's variance.
+        mean, variance: m and v, [1, channels].
         scale: s, [1, channels].
-        outputs: y, of the shape of x.
+        outputs: y, or y gamma + beta, [examples, channels].
     """
 
     mean: tf.Tensor
@@ -47,14 +57,14 @@ class Statistics(NamedTuple):
 
 
 def batch_normalize(x: tf.Tensor, epsilon: float) -> Statistics:
-    """Normalizes over examples, exactly to every derivative.
+    """Normalizes over examples, exact to every derivative.
 
     Args:
         x: float [examples, channels]; the number of channels is static.
         epsilon: added to the variance.
 
     Returns:
-        Statistics; only `outputs` can be differentiated.
+        Statistics with outputs y. Differentiate `outputs` only.
     """
     found = _statistics(x, epsilon)
 
@@ -80,17 +90,21 @@ def batch_normalize(x: tf.Tensor, epsilon: float) -> Statistics:
 
 
 def normalize_convolution(
-    convolution: Convolution, epsilon: float, gamma=None, beta=None
+    convolution: Convolution,
+    epsilon: float,
+    gamma: tf.Tensor | None = None,
+    beta: tf.Tensor | None = None,
 ) -> Statistics:
-    """Normalizes a convolution's products, exactly to every derivative.
+    """Normalizes a convolution's products, exact to every derivative.
 
     Args:
-        convolution: of no more elements than filters, to be faster.
+        convolution: gives x; faster than `batch_normalize` if it has no more
+            elements than filters.
         epsilon: added to the variance.
-        gamma, beta: scale and offset of y, float [filters] each, or None.
+        gamma, beta: float [filters]; None for 1 and 0.
 
     Returns:
-        Statistics of the products, with y gamma + beta in place of y.
+        Statistics with outputs y gamma + beta.
     """
     w = tf.reshape(convolution.kernel, [-1, convolution.filters])
     patches = convolution.center_patches()
@@ -116,6 +130,7 @@ def _statistics(x: tf.Tensor, epsilon: float) -> Statistics:
 
 
 def _first(dy: tf.Tensor, found: Statistics) -> tf.Tensor:
+    """G(dy)."""
     y = found.outputs
     return (dy - mean_of_rows(dy) - y * mean_of_rows(dy * y)) * found.scale
 
@@ -123,6 +138,7 @@ def _first(dy: tf.Tensor, found: Statistics) -> tf.Tensor:
 def _second(
     c: tf.Tensor, dy: tf.Tensor, found: Statistics
 ) -> tuple[tf.Tensor, tf.Tensor]:
+    """The gradients of c G(dy) by dy and x."""
     y, scale = found.outputs, found.scale
     c_y, dy_y = mean_of_rows(c * y), mean_of_rows(dy * y)
     rest = (

@@ -1,8 +1,4 @@
-"""A convolutional layer that is fast on small images, and before batch norm.
-
-It computes what Keras' layer does. Batch normalization can use more of a
-convolution than its values, and finds it by `convolution_of`.
-"""
+"""A convolutional layer that is fast on small images."""
 
 import keras
 import numpy as np
@@ -10,47 +6,53 @@ import tensorflow as tf
 
 from maml_tf.layers.patches import Convolution, ProductConvolution
 
-# Beyond it the patches no longer fit into a core's cache, and TensorFlow's
-# own gradient is as fast in less memory.
+# Larger patches no longer fit in a core's cache, and TensorFlow's own gradient
+# is as fast in less memory.
 MAX_PATCH_BYTES = 4 * 2**20
-# For which a number of examples that is not known when traced is taken.
+# Assumed number of examples when unknown at trace time.
 TYPICAL_EXAMPLES = 16
-
-
-def convolution_of(outputs: tf.Tensor) -> Convolution | None:
-    """How `outputs` were made, if a `Conv2D` made them and nothing else."""
-    return getattr(outputs, "_maml_tf_convolution", None)
 
 
 @keras.saving.register_keras_serializable(package="maml_tf")
 class Conv2D(keras.layers.Conv2D):
-    """Keras' layer, by products of matrices where they pay.
+    """Keras' layer, as a product of matrices where that is faster.
 
-    That is for channels last, no dilation, one group, images of a size known
-    when traced, and patches of at most `MAX_PATCH_BYTES`. Batch normalization
-    right behind it goes on from images and kernel, so in training a tape finds
-    no gradient of what follows by this layer's outputs.
+    Arguments, outputs and derivatives of every order are those of Keras'
+    layer. Products are used for channels last, no dilation, one group, images
+    whose size is known at trace time, and patches of at most
+    `MAX_PATCH_BYTES`.
     """
 
     def call(self, inputs):
-        if not self._is_plain(inputs):
+        convolution = self.plan(inputs)
+        if convolution is None:
             return super().call(inputs)
-        bias = tf.convert_to_tensor(self.bias) if self.use_bias else None
+        _, *image = self.compute_output_shape(inputs.shape)
+        outputs = tf.reshape(convolution.products, [-1, *image])
+        if self.use_bias:
+            outputs += tf.convert_to_tensor(self.bias)
+        return self.activation(outputs)
+
+    def plan(self, inputs: tf.Tensor) -> Convolution | None:
+        """The convolution of `inputs` before bias and activation.
+
+        Nothing is computed yet.
+
+        Args:
+            inputs: float [examples, height, width, channels].
+
+        Returns:
+            None if the layer leaves these inputs to Keras.
+        """
+        if not self._is_plain(inputs):
+            return None
         kind = ProductConvolution if self._pays(inputs) else Convolution
-        convolution = kind(
+        return kind(
             tf.convert_to_tensor(inputs),
             tf.convert_to_tensor(self.kernel),
             self.strides,
             self.padding.upper(),
-            bias,
         )
-        _, *image = self.compute_output_shape(inputs.shape)
-        outputs = tf.reshape(convolution.products, [-1, *image])
-        if bias is not None:
-            outputs += bias
-        if self.activation is keras.activations.linear:
-            outputs._maml_tf_convolution = convolution
-        return self.activation(outputs)
 
     def _is_plain(self, inputs) -> bool:
         return (
@@ -61,6 +63,7 @@ class Conv2D(keras.layers.Conv2D):
         )
 
     def _pays(self, inputs) -> bool:
+        """Whether products are the faster way."""
         examples, *image = inputs.shape
         outputs = self.compute_output_shape(
             (examples or TYPICAL_EXAMPLES, *image)

@@ -6,7 +6,7 @@ The first derivative is unchanged, because the derivative with respect to m is
 zero at the mean. The second derivative is not: it loses the term that comes
 from m moving with x. MAML differentiates a gradient, so its meta-gradient
 through these layers is wrong (see docs/normalization.md). The layers below
-write the variance out and differ in nothing else.
+write the variance out and are otherwise Keras'.
 """
 
 import contextlib
@@ -20,9 +20,7 @@ from absl import logging
 from maml_tf.layers.batch_norm_gradients import (
     Statistics,
     batch_normalize,
-    normalize_convolution,
 )
-from maml_tf.layers.convolution import convolution_of
 
 NORMALIZATION_LAYERS = (
     keras.layers.BatchNormalization,
@@ -39,13 +37,14 @@ _num_reference: contextvars.ContextVar[int | None] = contextvars.ContextVar(
 
 @contextlib.contextmanager
 def statistics_of_first(num_examples: int) -> Iterator[None]:
-    """Batch normalization in here uses the first examples of a batch alone.
+    """Batch normalization in here uses a batch's first examples only.
 
-    The others are normalized by their statistics, too, so what the network
-    says of one of them does not depend on the rest.
+    The other examples are normalized by the statistics of the first, so the
+    network's outputs for one of them do not depend on the rest.
 
     Args:
-        num_examples: how many examples at the front give mean and variance.
+        num_examples: number of examples at the front that give mean and
+            variance.
     """
     token = _num_reference.set(num_examples)
     try:
@@ -65,48 +64,29 @@ def moments(
 
 @keras.saving.register_keras_serializable(package="maml_tf")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Keras' layer, twice differentiable.
+    """Keras' layer, exact to every derivative.
 
-    Left to Keras are masked inputs, which it treats exactly, and statistics
-    synchronized over replicas.
+    Masked inputs, which Keras treats exactly, and statistics synchronized over
+    replicas are left to Keras.
     """
 
     def call(self, inputs, training=None, mask=None):
-        if not (training and self.trainable and self._is_plain(inputs, mask)):
+        if mask is not None or not self.uses_batch(inputs, training):
             return super().call(inputs, training=training, mask=mask)
-        found = self._normalize(inputs)
-        for moving, now in (
-            (self.moving_mean, found.mean),
-            (self.moving_variance, found.variance),
-        ):
-            now = tf.cast(tf.reshape(now, moving.shape), moving.dtype)
-            moving.assign(moving * self.momentum + now * (1.0 - self.momentum))
+        found = self.normalize(tf.reshape(inputs, [-1, inputs.shape[-1]]))
+        self.update_moving(found.mean, found.variance)
         return tf.reshape(found.outputs, [-1, *inputs.shape[1:]])
 
-    def _normalize(self, inputs) -> Statistics:
-        """Of the inputs; the outputs are scaled and have their offset."""
-        channels = inputs.shape[-1]
-        gamma, beta = (
-            None if x is None else tf.cast(x, inputs.dtype)
-            for x in (self.gamma, self.beta)
-        )
-        made = convolution_of(inputs)
-        if made is not None and made.elements <= made.filters:
-            found = normalize_convolution(made, self.epsilon, gamma, beta)
-        else:
-            x = inputs if made is None else made.products
-            found = batch_normalize(tf.reshape(x, [-1, channels]), self.epsilon)
-            outputs = _scale_and_offset(found.outputs, gamma, beta, [channels])
-            found = found._replace(outputs=outputs)
-        if made is None or made.bias is None:
-            return found
-        # The bias moves the mean and nothing else.
-        return found._replace(mean=found.mean + made.bias)
+    def uses_batch(self, inputs: tf.Tensor, training: bool | None) -> bool:
+        """Whether all examples count and the derivatives are written out.
 
-    def _is_plain(self, inputs, mask) -> bool:
-        """Whether all examples count, and equations are written out."""
+        Args:
+            inputs: of the layer, or of a layer before it that keeps rank and
+                type.
+            training: as in a call.
+        """
         return (
-            mask is None
+            bool(training and self.trainable)
             and _num_reference.get() is None
             and not (self.synchronized or self.renorm)
             and inputs.shape[1:].is_fully_defined()
@@ -114,6 +94,37 @@ class BatchNormalization(keras.layers.BatchNormalization):
             and inputs.dtype in (tf.float32, tf.float64)
             and self.axis in (-1, len(inputs.shape) - 1)
         )
+
+    def normalize(self, x: tf.Tensor) -> Statistics:
+        """Normalizes float [examples, channels] over examples.
+
+        Returns:
+            Statistics, with outputs scaled and offset.
+        """
+        found = batch_normalize(x, self.epsilon)
+        outputs = _scale_and_offset(
+            found.outputs, *self.scale_and_offset(x.dtype), [x.shape[-1]]
+        )
+        return found._replace(outputs=outputs)
+
+    def scale_and_offset(
+        self, dtype: tf.DType
+    ) -> tuple[tf.Tensor | None, tf.Tensor | None]:
+        """gamma and beta as [channels] of a type, each None if left out."""
+        gamma, beta = (
+            None if x is None else tf.cast(x, dtype)
+            for x in (self.gamma, self.beta)
+        )
+        return gamma, beta
+
+    def update_moving(self, mean: tf.Tensor, variance: tf.Tensor) -> None:
+        """Moves the moving statistics towards those of a batch."""
+        for moving, now in (
+            (self.moving_mean, mean),
+            (self.moving_variance, variance),
+        ):
+            now = tf.cast(tf.reshape(now, moving.shape), moving.dtype)
+            moving.assign(moving * self.momentum + now * (1.0 - self.momentum))
 
     def _moments(self, inputs, mask):
         num_reference = _num_reference.get()
@@ -127,7 +138,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 @keras.saving.register_keras_serializable(package="maml_tf")
 class GroupNormalization(keras.layers.GroupNormalization):
-    """Keras' layer, twice differentiable.
+    """Keras' layer, exact to every derivative.
 
     With `groups=1` it is the layer normalization of the original code: over
     all axes but the first, scale and offset per channel.
@@ -145,7 +156,10 @@ class GroupNormalization(keras.layers.GroupNormalization):
 
 @keras.saving.register_keras_serializable(package="maml_tf")
 class LayerNormalization(keras.layers.LayerNormalization):
-    """Keras' layer, twice differentiable; `rms_scaling` is so in Keras."""
+    """Keras' layer, exact to every derivative.
+
+    With `rms_scaling` it is left to Keras, whose layer then is exact.
+    """
 
     def call(self, inputs):
         if self.rms_scaling:
@@ -164,7 +178,7 @@ def _at_least_float32(x: tf.Tensor) -> tf.Tensor:
 
 
 def _scale_and_offset(x: tf.Tensor, gamma, beta, shape: list[int]) -> tf.Tensor:
-    """x * gamma + beta, each of them left out if it is None."""
+    """x * gamma + beta, either left out if None."""
     if gamma is not None:
         x *= tf.cast(tf.reshape(gamma, shape), x.dtype)
     if beta is not None:
@@ -180,18 +194,18 @@ EXACT_LAYERS = {
 
 
 def use_exact_normalization(model: keras.Model) -> list[str]:
-    """Exchanges Keras' batch, group and layer normalization for exact ones.
+    """Replaces Keras' batch, group and layer normalization by exact layers.
 
     The layers stay the same objects with the same variables and settings;
-    only their class changes. So a model of any kind can be treated, also a
-    subclassed one that cannot be cloned, and what it computes stays the same
-    but for its second derivative. Subclasses of Keras' layers are left alone.
+    only their class changes. This works for every model, even a subclassed
+    one that cannot be cloned, and changes nothing but the second derivative.
+    Subclasses of Keras' layers are left alone.
 
     Args:
-        model: a Keras model; it is changed in place.
+        model: a Keras model; changed in place.
 
     Returns:
-        The paths of the layers that were exchanged; a log line names them.
+        The paths of the replaced layers; a log line names them.
     """
     exchanged = []
     for layer in inexact_layers(model):
@@ -227,12 +241,12 @@ def which_adapt(
 
     Args:
         model: the network.
-        predicate: says it of a variable. None takes the paper's choice: all
+        predicate: whether a variable adapts. None is the paper's choice: all
             but the offsets and scales of normalization layers, which the
-            original keeps out of the inner update and meta-learns only.
+            original only meta-learns.
 
     Returns:
-        One bool for each trainable variable.
+        One bool per trainable variable.
     """
     if predicate is None:
         kept = {

@@ -1,14 +1,25 @@
 """Convolutions whose gradients are fast on small images.
 
-Each inner update differentiates with respect to the kernels, and the
-meta-gradient differentiates that gradient again: four kernel gradients for
-each task and layer. On a CPU, and on few small images, TensorFlow takes
-longest over just those. As a product of matrices,
+An inner update differentiates by the kernels and the meta-gradient
+differentiates that gradient again, which makes four kernel gradients per task
+and layer. On a CPU and a few small images TensorFlow spends most of its time
+on them. As products of matrices they take half of it, and one matrix of
+patches serves all of them:
 
-    outputs = patches(images) kernel,
-    d kernel = patches(images)^T d outputs,
+    P(x) w       the outputs,
+    P(x)^T dy    the gradient by the kernel,
+    T(w, dy)     the gradient by the images.
 
-they take half the time, and the patches are made once for all of them.
+| symbol | meaning | shape |
+|---|---|---|
+| x | images | [examples, height, width, channels] |
+| P(x) | patches: what the kernel sees at each pixel | [pixels, elements] |
+| w | kernel | [elements, filters] |
+| dy | gradient by the outputs | [pixels, filters] |
+| T | transposed convolution | that of x |
+
+`pixels` counts the outputs' pixels of all examples, and `elements` is the
+kernel's height * width * channels.
 """
 
 import dataclasses
@@ -19,18 +30,16 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.layers.row_moments import covariance_of_rows, mean_of_rows
-
 
 class CenteredPatches(NamedTuple):
-    """What a kernel sees for each pixel, less its mean over the pixels.
+    """Patches minus their mean over the pixels.
 
     Attributes:
-        mean: what was taken away, [1, elements].
-        covariance: of the pixels, [elements, elements].
-        times: takes another kernel [elements, filters] and an offset
-            [filters] or None; gives patches times kernel, plus offset,
-            [pixels, filters].
+        mean: the mean, [1, elements].
+        covariance: the population's over the pixels, [elements, elements].
+        times: multiplies the centered patches by a kernel
+            [elements, filters] and adds an offset [filters] unless None;
+            returns [pixels, filters].
     """
 
     mean: tf.Tensor
@@ -40,24 +49,19 @@ class CenteredPatches(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Convolution:
-    """A convolution by TensorFlow, for layers that go on from it.
-
-    In shapes, `pixels` are those of the outputs of all examples, and
-    `elements` the kernel's height * width * channels.
+    """A convolution by TensorFlow, computed when asked for.
 
     Attributes:
         images: float [examples, height, width, channels].
         kernel: [kernel height, kernel width, channels, filters].
         strides: of rows and columns.
         padding: `SAME` or `VALID`.
-        bias: [filters], for who adds it; or None.
     """
 
     images: tf.Tensor
     kernel: tf.Tensor
     strides: tuple[int, int]
     padding: str
-    bias: tf.Tensor | None = None
 
     @property
     def elements(self) -> int:
@@ -73,7 +77,7 @@ class Convolution:
         return self._rows(self._convolve(self.images, self.kernel))
 
     def center_patches(self) -> CenteredPatches:
-        """The patches for other kernels; the elements should be few."""
+        """The patches for other kernels; cheap for few elements."""
         mean_image = tf.reduce_mean(self.images, axis=0, keepdims=True)
         mean = tf.reduce_mean(
             self._convolve(mean_image, self._one_kernel_each), axis=[0, 1, 2]
@@ -93,7 +97,7 @@ class Convolution:
 
     @property
     def _one_kernel_each(self) -> tf.Tensor:
-        """A kernel for each element, which sees nothing else."""
+        """One filter per element, which sees that element only."""
         each = tf.eye(self.elements, dtype=self.kernel.dtype)
         return tf.reshape(each, [*self.kernel.shape[:3], self.elements])
 
@@ -105,11 +109,11 @@ class Convolution:
 
 
 class ProductConvolution(Convolution):
-    """The same, computed as a product of patches and kernel: small images."""
+    """The same as a product of patches and kernel, for small images."""
 
     @functools.cached_property
     def patches(self) -> tf.Tensor:
-        """What the kernel sees for each pixel: [pixels, elements]."""
+        """What the kernel sees at each pixel: [pixels, elements]."""
         return _patches(self.images, self._taps)
 
     @functools.cached_property
@@ -117,7 +121,7 @@ class ProductConvolution(Convolution):
         """The outputs without bias: [pixels, filters].
 
         The three functions with a gradient below are each other's
-        derivatives, so derivatives of any order stay among them.
+        derivatives, so derivatives of every order consist of them.
         """
         image_shape, kernel_shape = tf.shape(self.images), self.kernel.shape
         image_patches, taps = self.patches, self._taps
@@ -186,10 +190,10 @@ class ProductConvolution(Convolution):
 
 
 def _patches(images: tf.Tensor, taps: np.ndarray) -> tf.Tensor:
-    """float [examples * outputs, kernel height * width * channels]."""
+    """The patches of images: float [pixels, elements]."""
     height, width, channels = images.shape[1:]
     pixels = tf.reshape(images, [-1, height * width, channels])
-    # Outside of the image is one more pixel, all zero.
+    # One more pixel, all zero, stands for everything outside of the image.
     pixels = tf.concat([pixels, tf.zeros_like(pixels[:, :1])], axis=1)
     seen = np.where(taps < 0, height * width, taps).astype(np.int32)
     return tf.reshape(
@@ -204,7 +208,7 @@ def _taps(
     strides: tuple[int, int],
     padding: str,
 ) -> np.ndarray:
-    """Which pixel each kernel element sees for each output of one image.
+    """The pixel under each kernel tap, for each output of one image.
 
     Returns:
         int64 [output height, output width, kernel height * kernel width]; -1
@@ -220,8 +224,10 @@ def _taps(
     return pixels.reshape(len(rows), len(columns), -1)
 
 
-def _taps_along(size: int, kernel: int, stride: int, padding: str):
-    """The same in one dimension: [outputs, kernel]."""
+def _taps_along(
+    size: int, kernel: int, stride: int, padding: str
+) -> np.ndarray:
+    """`_taps` in one dimension: [outputs, kernel]."""
     if padding == "SAME":
         outputs = -(-size // stride)
         before = max((outputs - 1) * stride + kernel - size, 0) // 2
@@ -230,3 +236,33 @@ def _taps_along(size: int, kernel: int, stride: int, padding: str):
     positions = np.arange(outputs)[:, None] * stride + np.arange(kernel)
     positions -= before
     return np.where(positions < size, positions, -1).clip(-1)
+
+
+# On a CPU products of matrices are faster than TensorFlow's reductions.
+
+
+def mean_of_rows(x: tf.Tensor) -> tf.Tensor:
+    """The mean over rows of float [rows, columns], as [1, columns]."""
+    return tf.matmul(tf.fill([1, _num_rows(x)], _weight_of_row(x)), x)
+
+
+def covariance_of_rows(centered: tf.Tensor) -> tf.Tensor:
+    """The population's covariance of rows whose mean is 0.
+
+    Args:
+        centered: float [rows, columns].
+
+    Returns:
+        [columns, columns].
+    """
+    products = tf.matmul(centered, centered, transpose_a=True)
+    return products * _weight_of_row(centered)
+
+
+def _num_rows(x: tf.Tensor) -> int | tf.Tensor:
+    return tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
+
+
+def _weight_of_row(x: tf.Tensor) -> tf.Tensor:
+    """1 / rows, the weight of a row in a mean."""
+    return 1 / tf.cast(_num_rows(x), x.dtype)

@@ -18,11 +18,13 @@ from maml_tf.layers.normalization import (
     BatchNormalization,
     all_layers,
 )
+from maml_tf.layers.normalized_convolution import NormalizedConv2D
 from maml_tf.methods.method import Method
 
 _PLAIN_LAYERS = {
     **{exact: plain for plain, exact in EXACT_LAYERS.items()},
     Conv2D: keras.layers.Conv2D,
+    NormalizedConv2D: keras.Sequential,
     ReLU: keras.layers.ReLU,
 }
 
@@ -115,11 +117,12 @@ def cancelled_biases(model: keras.Model, ignored: Sequence[bool]) -> list[bool]:
         for v, flag in zip(model.trainable_variables, ignored, strict=True)
         if flag
     }
-    biases = {
-        id(layer.bias)
+    convolutions = [
+        layer.layers[0]
         for layer in all_layers(model)
-        if isinstance(layer, Conv2D) and id(layer.kernel) not in unused
-    }
+        if isinstance(layer, NormalizedConv2D)
+    ]
+    biases = {id(x.bias) for x in convolutions if id(x.kernel) not in unused}
     return [id(v) in biases & unused for v in model.trainable_variables]
 
 
