@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from maml_tf.errors import ConfigError
-from maml_tf.training.config import ITERATIONS, SinusoidConfig
+from maml_tf.experiments.sinusoids import SinusoidConfig
+from maml_tf.training.config import ITERATIONS
 
 
 def test_defaults_are_the_papers():

@@ -1,50 +1,54 @@
 """Metrics after each update, and what is said about them."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from maml_tf.core.losses import query_loss
+from maml_tf.core.losses import Batch, squared_error
 from maml_tf.core.maml import Task
-from maml_tf.learner.evaluation import (
-    ACCURACY,
-    CHUNK,
-    MEAN_SQUARED_ERROR,
-    STEP_SIZES,
-    Evaluator,
-    search_step_size,
-    summarize,
-)
-
-
-def quadratic(theta, center):
-    return tf.reduce_sum(tf.square(theta[0] - center))
+from maml_tf.core.network import Network
+from maml_tf.experiments.metric import ACCURACY, MEAN_SQUARED_ERROR
+from maml_tf.experiments.supervised import STEP_SIZES
+from maml_tf.learner.evaluation import CHUNK, Evaluator
+from maml_tf.learner.scores import summarize
+from maml_tf.learner.step_size import best_step_size
+from maml_tf.methods.maml import MAML
 
 
 class Listed:
-    """A stream of given tasks, over and over."""
+    """A stream of given tasks, over and over: numbers to be approached."""
 
     def __init__(self, support, query):
-        self.support = np.array(support, "f")[:, None]
-        self.query = np.array(query, "f")[:, None]
+        self.support = np.array(support, "f")[:, None, None]
+        self.query = np.array(query, "f")[:, None, None]
 
     def tasks(self, first, count):
         index = np.arange(first, first + count) % len(self.support)
-        return Task(self.support[index], self.query[index])
+        ones = np.ones((count, 1, 1), "f")
+        return Task(
+            Batch(ones, self.support[index]), Batch(ones, self.query[index])
+        )
 
 
 TASKS = Listed([1.0, 2.0], [1.5, 0.0])
+START = (tf.constant([[0.5]]),)  # theta, a single number
 
 
-def evaluator(loss=quadratic, *metrics):
-    return Evaluator(loss, [True], metrics or [query_loss(loss)])
+def evaluator(*objectives, loss=squared_error):
+    """Of a network that gives theta, whatever it is asked."""
+    model = keras.Sequential(
+        [keras.Input((1,)), keras.layers.Dense(1, use_bias=False)]
+    )
+    network = Network(model, loss)
+    return Evaluator(
+        network, MAML().bind(network), objectives or [loss], "transductive"
+    )
 
 
 def test_losses_are_those_of_the_query_set_after_each_update():
-    (losses,) = evaluator()(
-        [tf.constant([0.5])], TASKS, alpha=0.1, num_tasks=2, num_updates=3
-    )
-    support, query = TASKS.support[:, 0], TASKS.query[:, 0]
+    (losses,) = evaluator()(START, TASKS, alpha=0.1, num_tasks=2, num_updates=3)
+    support, query = TASKS.support[:, 0, 0], TASKS.query[:, 0, 0]
     for update in range(4):
         theta = support + 0.8**update * (0.5 - support)
         np.testing.assert_allclose(
@@ -53,7 +57,7 @@ def test_losses_are_those_of_the_query_set_after_each_update():
 
 
 def test_step_size_zero_leaves_the_network_as_it_is():
-    (losses,) = evaluator()([tf.constant([0.5])], TASKS, 0.0, num_tasks=2)
+    (losses,) = evaluator()(START, TASKS, 0.0, num_tasks=2, num_updates=10)
     assert losses.shape == (2, 11)
     np.testing.assert_array_equal(losses, losses[:, :1].repeat(11, 1))
 
@@ -93,17 +97,15 @@ def test_diverged_tasks_are_at_the_worst_end_of_the_median():
 
 def test_chunks_are_put_together():
     count = CHUNK + 3
-    (values,) = evaluator()(
-        [tf.constant([0.5])], TASKS, 0.1, num_tasks=count, num_updates=1
-    )
+    (values,) = evaluator()(START, TASKS, 0.1, num_tasks=count, num_updates=1)
     assert values.shape == (count, 2)
     np.testing.assert_array_equal(values[2:], values[:-2])
 
 
 def test_several_metrics_are_measured_in_one_pass():
-    first, second = evaluator(
-        quadratic, lambda theta, _: theta[0][0], query_loss(quadratic)
-    )([tf.constant([0.5])], TASKS, 0.1, num_tasks=2, num_updates=1)
+    first, second = evaluator(lambda _, outputs: outputs, squared_error)(
+        START, TASKS, 0.1, num_tasks=2, num_updates=1
+    )
     np.testing.assert_allclose(first, [[0.5, 0.6], [0.5, 0.8]], rtol=1e-6)
     np.testing.assert_allclose(second[:, 0], [1.0, 0.25])
 
@@ -111,18 +113,21 @@ def test_several_metrics_are_measured_in_one_pass():
 def test_the_best_step_size_is_found():
     # theta' - c = (1 - 2 a)^n (theta - c): the largest step wins.
     tasks = Listed([1.0, 2.0], [1.0, 2.0])
-    theta = [tf.constant([0.5])]
 
     def search(found, metric):
-        return search_step_size(found, theta, tasks, metric)
+        return best_step_size(
+            STEP_SIZES,
+            lambda alpha: found(START, tasks, alpha, 2, 10)[0],
+            metric.better,
+            metric.worst,
+        )
 
-    best = search(evaluator(), MEAN_SQUARED_ERROR)
-    assert best == max(STEP_SIZES)
+    assert search(evaluator(), MEAN_SQUARED_ERROR) == max(STEP_SIZES)
 
-    def steep(theta, center):  # converges only below 2 / 300
-        return 150 * quadratic(theta, center)
+    def steep(targets, outputs):  # converges only below 2 / 300
+        return 150 * squared_error(targets, outputs)
 
-    best = search(evaluator(steep), MEAN_SQUARED_ERROR)
+    best = search(evaluator(loss=steep), MEAN_SQUARED_ERROR)
     assert best == min(STEP_SIZES, key=lambda a: abs(1 - 300 * a))
     worst = search(evaluator(), ACCURACY)  # as if larger were better
     assert worst == min(STEP_SIZES)

@@ -73,7 +73,7 @@ class Case:
         ]
         return tf.function(
             lambda theta, tasks: meta_gradient(
-                self.task_gradient, theta, tasks, TASK_LOOPS["mapped"]
+                self.task_gradient, theta, tasks, TASK_LOOPS["mapped"].mean
             ),
             autograph=False,
         ).get_concrete_function(theta, self.tasks)

@@ -7,7 +7,7 @@ import pytest
 
 from maml_tf.errors import RunDirectoryError
 from maml_tf.experiments.run_directory import RunDirectory
-from maml_tf.training.config import SinusoidConfig
+from maml_tf.experiments.sinusoids import SinusoidConfig
 
 CONFIG = SinusoidConfig(metatrain_iterations=10)
 SETTINGS = dataclasses.asdict(CONFIG)

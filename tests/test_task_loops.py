@@ -31,7 +31,7 @@ def traced(model, *loops):
                 ),
                 theta,
                 tasks,
-                loop,
+                loop.mean,
             )
         ),
         [tf.convert_to_tensor(v) for v in model.trainable_variables],

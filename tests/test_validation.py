@@ -6,7 +6,9 @@ import tensorflow as tf
 
 from maml_tf.training.checkpoints import Checkpoints
 from maml_tf.training.logs import IterationLog
-from maml_tf.training.validation import FIELD, Validation
+from maml_tf.training.validation import Validation
+
+FIELD = "accuracy"
 
 
 class Run:
@@ -20,8 +22,11 @@ class Run:
         self.best = Checkpoints(
             directory / "best", {"weights": [self.weight]}, keep=1
         )
-        self.validation = Validation(lambda: self.value, self.log, self.best)
-        self.started = self.validation.start(start)
+        self.validation = Validation(
+            lambda: {FIELD: self.value}, FIELD, True, self.log, self.best
+        )
+        rows = self.validation.start(start)
+        self.started = {FIELD: rows[-1][FIELD]} if rows else {}
 
     def validate(self, iteration, value):
         self.weight.assign(float(iteration))
@@ -141,3 +146,19 @@ def test_a_value_that_is_no_number_is_worse_than_any(tmp_path):
     run.validate(2500, 0.5)
     assert run.kept() == 2500
     assert np.isnan(Run(tmp_path, start=1500).started[FIELD])
+
+
+def test_smaller_can_be_better(tmp_path):
+    run = Run(tmp_path)
+    run.validation = Validation(
+        lambda: {FIELD: run.value}, FIELD, False, run.log, run.best
+    )
+    for iteration, value in ((500, 0.5), (1000, 0.25), (1500, 0.75)):
+        run.validate(iteration, value)
+    assert run.kept() == 1000
+
+
+def test_nothing_is_kept_without_a_directory():
+    validation = Validation(lambda: {FIELD: 0.5}, FIELD, True)
+    assert validation.start(100) == []
+    assert validation(500) == {FIELD: 0.5}

@@ -20,6 +20,7 @@ from maml_tf.experiments.source import DataSource
 from maml_tf.export.saved_model import export_method
 from maml_tf.learner.evaluation import NUM_TASKS
 from maml_tf.learner.learner import Learner
+from maml_tf.learner.step_size import best_step_size
 from maml_tf.tasks.stream import TaskStream
 from maml_tf.training.config import TrainingConfig
 from maml_tf.training.files import LOSSES, TrainingFiles
@@ -222,12 +223,6 @@ class SupervisedExperiment(Experiment):
             )
             return scores.values[self.reports.key]
 
-        def area(alpha: float) -> float:
-            """The mean over tasks and updates: under the paper's curves."""
-            values = measure("validation", NUM_TASKS, alpha, shown[0])[:, 1:]
-            worst = self.reports.worst
-            return np.where(np.isfinite(values), values, worst).mean()
-
         alpha, searched = settings.alpha, False
         if alpha is None and num_updates:
             if trained and self.config.metatrain_iterations:
@@ -235,8 +230,14 @@ class SupervisedExperiment(Experiment):
             elif trained and self.config.baseline == "oracle":
                 alpha = 0.0  # it knows the task
             else:
-                # The paper tuned it by hand.
-                alpha = self.reports.better(STEP_SIZES, key=area)
+                alpha = best_step_size(
+                    STEP_SIZES,
+                    lambda size: measure(
+                        "validation", NUM_TASKS, size, shown[0]
+                    ),
+                    self.reports.better,
+                    self.reports.worst,
+                )
                 searched = True
         learned = settings.alpha is None and learner.method_variables
         return [

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from maml_tf.learner.step_size import best_step_size
 from maml_tf.rl.learner import PolicyLearner
 from maml_tf.rl.rollouts import Rollouts
 
@@ -49,13 +50,12 @@ def search_step_size(
         np.random.default_rng(VALIDATION_SEED), NUM_VALIDATION_GOALS
     )
 
-    def area(alpha: float) -> float:
-        returns = evaluate_policy(
+    def returns(alpha: float) -> np.ndarray:
+        return evaluate_policy(
             learner, goals, num_rollouts, alpha, num_updates
-        ).returns[:, 1:]
-        return np.where(np.isfinite(returns), returns, -np.inf).mean()
+        ).returns
 
-    return max(STEP_SIZES, key=area)
+    return best_step_size(STEP_SIZES, returns, max, -np.inf)
 
 
 def evaluate_policy(

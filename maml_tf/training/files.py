@@ -82,7 +82,10 @@ class TrainingFiles:
     def validation_log(self, fields: Sequence[str]) -> IterationLog:
         """The log of validation, with these values in a row."""
         return IterationLog(
-            self._path / "validation.csv", fields, self._tensorboard
+            self._path / "validation.csv",
+            fields,
+            self._tensorboard,
+            renamed={"validation": "accuracy"},
         )
 
     @contextlib.contextmanager

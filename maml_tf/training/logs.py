@@ -1,8 +1,10 @@
 """Rows of numbers by iteration, as CSV and for TensorBoard."""
 
 import csv
+import io
 import pathlib
-from collections.abc import Sequence
+import types
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -18,34 +20,42 @@ class IterationLog:
         path: pathlib.Path,
         fields: Sequence[str],
         tensorboard: pathlib.Path | None = None,
+        renamed: Mapping[str, str] = types.MappingProxyType({}),
     ):
         """
         Args:
             path: the CSV file.
             fields: what a row has besides its iteration.
             tensorboard: directory of event files, or None for none.
+            renamed: fields of older files, and what they are called now.
         """
         self._path = path
         self._fields = ("iteration", *fields)
         self._tensorboard = tensorboard
+        self._renamed = renamed
         self._writer = None
 
     def start(self, iteration: int) -> None:
         """Drops rows after `iteration`, which training will write again."""
         if self._tensorboard:
             self._writer = tf.summary.create_file_writer(str(self._tensorboard))
-        kept = [",".join(self._fields)]
+        lines = []
         if self._path.exists():
-            for line in self._path.read_text().splitlines(keepends=True)[1:]:
-                # A kill can leave half a row at the end.
-                number = line.split(",")[0]
-                if (
-                    line.endswith("\n")
-                    and number.isdigit()
-                    and int(number) <= iteration
-                ):
-                    kept.append(line.rstrip("\n"))
-        write_atomically(self._path, "\n".join(kept) + "\n")
+            # A kill can leave half a row at the end.
+            lines = self._path.read_text().splitlines(keepends=True)
+            lines = [line for line in lines if line.endswith("\n")]
+        kept = io.StringIO()
+        writer = csv.DictWriter(
+            kept, self._fields, extrasaction="ignore", lineterminator="\n"
+        )
+        writer.writeheader()
+        for row in csv.DictReader(lines):
+            number = row["iteration"]
+            if number.isdigit() and int(number) <= iteration:
+                writer.writerow(
+                    {self._renamed.get(k, k): x for k, x in row.items()}
+                )
+        write_atomically(self._path, kept.getvalue())
 
     def rows(self) -> list[dict[str, float]]:
         """The rows so far."""
