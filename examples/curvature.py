@@ -16,13 +16,13 @@ import tensorflow as tf
 
 from maml_tf.core.losses import predict
 from maml_tf.errors import ExperimentError
-from maml_tf.experiments.configs import SinusoidConfig
-from maml_tf.experiments.experiment import SinusoidExperiment
 from maml_tf.experiments.run_directory import RunDirectory
-from maml_tf.learner.evaluation import NUM_TASKS, Evaluator
+from maml_tf.experiments.sinusoids import SinusoidConfig, SinusoidExperiment
+from maml_tf.learner.evaluation import NUM_TASKS
 from maml_tf.training.checkpoints import Checkpoints
 
 SHOTS = 5
+UPDATES = (1, 5, 10)
 WORST = 0.01  # of the tasks
 
 
@@ -54,10 +54,8 @@ def main(path: str) -> None:
     run = RunDirectory.open(pathlib.Path(path))
     if not isinstance(run.config, SinusoidConfig):
         sys.exit(f"error: {path} is not a run on sinusoids")
-    experiment = SinusoidExperiment(run.config)
-    checkpoints = Checkpoints(
-        run.checkpoints, {"weights": experiment.variables}
-    )
+    experiment = run.source.build(run.config, pathlib.Path())
+    checkpoints = Checkpoints(run.checkpoints, experiment.learned)
     if checkpoints.restore_latest() is None:
         sys.exit(f"error: {run.path} holds no checkpoint")
     stream = experiment.tasks("test", SHOTS)
@@ -69,13 +67,10 @@ def main(path: str) -> None:
     print(f"alpha x curvature: {median:.2f}, 90 % in {low:.2f} to {high:.2f}")
     print(f"above the limit of 2: {np.mean(products > 2):.0%} of the tasks")
 
-    evaluator = Evaluator(
-        experiment.loss(), experiment.adapts, [experiment.metric()]
-    )
-    (losses,) = evaluator(experiment.model.trainable_variables, stream, alpha)
-    losses = np.sort(losses, axis=0)
+    scores = experiment.learner.evaluate(stream, num_steps=max(UPDATES))
+    losses = np.sort(scores.values["loss"], axis=0)
     kept = round(len(losses) * (1 - WORST))
-    for update in (1, 5, 10):
+    for update in UPDATES:
         column = losses[:, update]
         print(
             f"{update:2} updates: mean {column.mean():.3f}, without the worst "

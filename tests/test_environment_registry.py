@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 from conftest import command, error_of
-from maml_tf.experiments.baselines import baseline_configs
 from PIL import Image
 
 from maml_tf.errors import ConfigError
+from maml_tf.experiments.registry import find_source
 from maml_tf.rl.config import RLConfig, joint_iterations
 from maml_tf.rl.environments import registry
 from maml_tf.rl.environments.base import EpisodicEnvironment, Step
@@ -108,7 +108,7 @@ def test_the_settings_of_an_environment_are_defaults():
     assert (config.num_shots, config.meta_batch_size) == (7, 3)
     assert (config.alpha, config.max_kl) == (0.1, 0.01)
     assert joint_iterations(config) == 10
-    pretrained, oracle = baseline_configs(config)
+    pretrained, oracle = find_source(config.datasource).baselines(config)
     assert (pretrained.horizon, oracle.baseline) == (6, "oracle")
 
 

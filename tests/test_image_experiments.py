@@ -13,10 +13,10 @@ from rich.console import Console
 
 from maml_tf.cli import settings as command_line
 from maml_tf.datasets.image_folder import import_image_folder
-from maml_tf.experiments.experiment import build_experiment
+from maml_tf.experiments.images import ImageConfig
+from maml_tf.experiments.registry import find_source
 from maml_tf.experiments.run_directory import RunDirectory
 from maml_tf.tasks.few_shot import Episodes
-from maml_tf.training.config import ImageConfig
 
 # The image commands at the top of the original's main.py.
 _LOG = "--logdir=logs/"
@@ -47,9 +47,9 @@ ORIGINAL_COMMANDS = {
 # The same settings in the paper's words.
 EXPECTED = {
     "omniglot 5-way": ImageConfig(),
-    "omniglot 20-way": ImageConfig.for_images("omniglot", 20),
-    "miniimagenet 1-shot": ImageConfig.for_images("miniimagenet"),
-    "miniimagenet 5-shot": ImageConfig.for_images("miniimagenet", num_shots=5),
+    "omniglot 20-way": find_source("omniglot").configure(num_ways=20),
+    "miniimagenet 1-shot": find_source("miniimagenet").configure(),
+    "miniimagenet 5-shot": find_source("miniimagenet").configure(num_shots=5),
 }
 
 SMALL = (
@@ -216,14 +216,14 @@ def test_other_networks_train_and_are_evaluated(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--datasource=omniglot", r"not prepared.*python -m data\.omniglot"),
+        ("--datasource=omniglot", r"not prepared.*data omniglot"),
         (
             "--datasource=miniimagenet",
-            "not prepared.*maml_tf.datasets.miniimagenet",
+            "not prepared.*data miniimagenet",
         ),
         (
             "--datasource=birds",
-            "not prepared.*maml_tf.datasets.image_folder.*--name=birds",
+            "not prepared.*data image_folder.*--name=birds",
         ),
         ("--datasource=../x", "--datasource must be the name"),
         ("--datasource=glyphs --num_classes=61", "61-way.*validation.*60"),
@@ -273,8 +273,8 @@ def test_bad_flags_end_in_one_line(arguments, message, tmp_path, monkeypatch):
 
 
 def test_splits_of_the_glyphs_share_no_class():
-    experiment = build_experiment(
-        ImageConfig.for_images("glyphs"), pathlib.Path("nowhere")
+    experiment = find_source("glyphs").build(
+        find_source("glyphs").configure(), pathlib.Path("nowhere")
     )
     streams = [experiment.tasks(s) for s in ("train", "validation", "test")]
     assert all(isinstance(stream, Episodes) for stream in streams)
@@ -284,10 +284,10 @@ def test_splits_of_the_glyphs_share_no_class():
 
 
 def test_the_meta_gradient_alone_is_clipped():
-    config = ImageConfig.for_images("glyphs", clip=2.0)
-    experiment = build_experiment(config, pathlib.Path("nowhere"))
-    joint, meta = (p.optimizer.clipvalue for p in experiment.phases())
-    assert (joint, meta) == (None, 2.0)
+    config = find_source("glyphs").configure(clip=2.0)
+    experiment = find_source("glyphs").build(config, pathlib.Path("nowhere"))
+    clips = [o.clipvalue for o in experiment.optimizers]
+    assert clips == [None, 2.0]
 
 
 @pytest.mark.slow

@@ -7,15 +7,15 @@ import tensorflow as tf
 
 from maml_tf.core.losses import (
     Batch,
-    accuracy,
     cross_entropy,
     cross_entropy_of_labels,
+    hit_rate,
     mean_squared_error,
     predict,
-    query_loss,
+    squared_error,
     supervised,
 )
-from maml_tf.core.maml import Task
+from maml_tf.core.network import Network
 from maml_tf.layers.normalization import BatchNormalization
 from maml_tf.models import conv_net
 
@@ -141,73 +141,39 @@ def test_gradients_of_cross_entropy_have_the_originals_scale(
         )
 
 
-def a_task(query_logits, labels):
-    """A task for a model whose logits are its inputs."""
-    num_ways = np.shape(query_logits)[1]
-    targets = np.eye(num_ways, dtype=np.float32)
-    return Task(
-        support=Batch(3 * targets, targets),
-        query=Batch(np.array(query_logits, np.float32), targets[labels]),
-    )
-
-
-@pytest.fixture
-def identity():
-    """A model that gives its inputs back, and its parameters."""
-    model = keras.Sequential(
-        [keras.Input((3,)), keras.layers.Dense(3, use_bias=False)]
-    )
-    return model, [tf.eye(3)]
-
-
-LOGITS = [[2, 1, 0], [-5, -3, -4], [0, 0, 1e-3], [0.1, 0, -9]]
+LOGITS = np.array([[2, 1, 0], [-5, -3, -4], [0, 0, 1e-3], [0.1, 0, -9]])
 
 
 @pytest.mark.parametrize(
     ("labels", "share"),
     [([0, 1, 2, 0], 1.0), ([0, 1, 2, 2], 0.75), ([1, 0, 1, 1], 0.0)],
 )
-def test_accuracy_is_the_share_of_hits_on_the_query_set(
-    identity, labels, share
-):
-    model, theta = identity
-    assert float(accuracy(model)(theta, a_task(LOGITS, labels))) == share
+def test_the_hit_rate_is_the_share_of_largest_outputs(labels, share):
+    assert float(hit_rate(tf.constant(labels), tf.constant(LOGITS))) == share
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_logits_that_are_not_finite_have_no_accuracy(identity, value):
-    model, theta = identity
-    logits = [*LOGITS[:3], [value, 0, 0]]
-    found = accuracy(model)(theta, a_task(logits, [0, 1, 2, 0]))
+def test_outputs_that_are_not_finite_have_no_hit_rate(value):
+    logits = np.concatenate([LOGITS[:3], [[value, 0, 0]]])
+    found = hit_rate(tf.constant([0, 1, 2, 0]), tf.constant(logits))
     assert np.isnan(float(found))
 
 
-def test_unknown_statistics_are_refused(identity):
-    with pytest.raises(ValueError, match=r"'support'\).*statistics='query'"):
-        accuracy(identity[0], "query")
-
-
-def test_accuracy_by_the_statistics_of_query_or_support():
+def test_a_query_set_is_normalized_by_itself_or_by_a_reference():
     """A single example is normalized to 0 by its own statistics."""
     model = keras.Sequential(
         [keras.Input((3,)), keras.layers.BatchNormalization(scale=False)]
     )
+    network = Network(model, squared_error)
     theta = [tf.constant([0.1, 0.0, 0.0])]
-    task = a_task([[0, 5, 0]], [1])
-    for metric, value in (
-        (accuracy(model), 0.0),
-        (accuracy(model, "transductive"), 0.0),
-        (accuracy(model, "support"), 1.0),
-    ):
-        assert float(metric(theta, task)) == value
-
-
-def test_query_loss_is_the_loss_on_the_query_set(identity):
-    model, theta = identity
-    task = a_task(LOGITS, [0, 1, 2, 0])
-    loss = cross_entropy(model, 1)
-    found = query_loss(loss)(theta, task)
-    assert float(found) == float(loss(theta, task.query))
+    support = 3 * np.eye(3, dtype="float32")
+    query = np.array([[0, 5, 0]], "float32")
+    alone = network.outputs(theta, query)
+    np.testing.assert_allclose(alone, [[0.1, 0, 0]], atol=1e-6)
+    mean, std = 1.0, np.sqrt(2 + 1e-3)
+    expected = (query - mean) / std + [[0.1, 0, 0]]
+    found = network.outputs(theta, query, support)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 class Normalized:

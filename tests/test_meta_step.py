@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maml_tf.core.losses import cross_entropy, mean_squared_error
+from maml_tf.core.losses import mean_squared_error, predict
 from maml_tf.core.maml import MetaGradient, Task, task_meta_gradient
 from maml_tf.core.meta_step import MetaStep
-from maml_tf.layers.normalization import BatchNormalization
+from maml_tf.layers.normalization import (
+    BatchNormalization,
+    use_exact_normalization,
+)
 from maml_tf.models import dense_net
 from maml_tf.tasks.sinusoids import Sinusoids
 
@@ -116,31 +119,29 @@ def test_only_weights_and_optimizer_change():
     assert np.abs(before[0] - model.trainable_variables[0]).max() > 0
 
 
-def test_keras_normalization_is_exchanged():
+def test_normalization_without_a_second_derivative_is_refused():
     model = keras.Sequential(
         [
-            keras.Input((6, 6, 1)),
-            keras.layers.Conv2D(2, 3),
-            keras.layers.BatchNormalization(),
-            keras.layers.Flatten(),
-            keras.layers.Dense(2),
+            keras.Input((2,)),
+            keras.layers.Dense(2, name="first"),
+            keras.layers.BatchNormalization(name="inexact"),
         ]
     )
-    spec = tf.TensorSpec((1, 2, 6, 6, 1)), tf.TensorSpec((1, 2, 2))
-    MetaStep(
+    spec = tf.TensorSpec((3, 4, 2))
+
+    def loss(theta, batch):  # a user's own, not made by `supervised`
+        return tf.reduce_mean(predict(model, theta, batch))
+
+    arguments = (
         model,
         keras.optimizers.SGD(),
-        functools.partial(
-            task_meta_gradient,
-            lambda theta, batch: cross_entropy(model, 1)(
-                theta, type("B", (), {"inputs": batch[0], "targets": batch[1]})
-            ),
-            alpha=0.1,
-            num_steps=1,
-        ),
+        functools.partial(task_meta_gradient, loss, alpha=0.1, num_steps=1),
         Task(spec, spec),
     )
-    assert type(model.layers[1]) is BatchNormalization
+    with pytest.raises(ValueError, match="inexact.*use_exact_normalization"):
+        MetaStep(*arguments)
+    use_exact_normalization(model)
+    assert MetaStep(*arguments).task_loop == "vectorized"
 
 
 def test_a_model_that_xla_cannot_compile_runs_without_it(caplog):

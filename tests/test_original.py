@@ -13,6 +13,7 @@ from conftest import SHARED
 from maml_tf.core.losses import predict
 from maml_tf.errors import ConfigError, RunDirectoryError
 from maml_tf.experiments.original_checkpoint import read_original_checkpoint
+from maml_tf.experiments.registry import find_source
 from maml_tf.models import conv_net, dense_net
 
 RELEASED = SHARED / "data" / "original_checkpoint" / "model59000"
@@ -89,7 +90,7 @@ def convolve(x, kernel, stride):
 
 def check_outputs(prefix, variables):
     original = read_original_checkpoint(prefix)
-    config = original.config()
+    config = config_of(original)
     model = conv_net(
         original.image_shape,
         config.num_ways,
@@ -118,7 +119,7 @@ def test_the_released_network_computes_the_same(float64):
         RELEASED, {name: reader.get_tensor(name) for name in names}
     )
     assert sum(array.size for array in original.weights) == 32773
-    config = original.config()
+    config = config_of(original)
     assert config.datasource == "miniimagenet"
     assert (config.num_ways, config.num_filters) == (5, 32)
     assert config.max_pool
@@ -138,17 +139,23 @@ def test_the_name_of_a_file_will_do(omniglot, suffix):
     np.testing.assert_array_equal(original.weights[0], variables["model/conv1"])
 
 
+def config_of(original, datasource=None, **given):
+    """As the command line has it."""
+    source = find_source(datasource or original.datasource)
+    return source.configure(**(original.settings | given))
+
+
 def test_settings_follow_from_shapes(omniglot):
     original = read_original_checkpoint(omniglot[0])
-    config = original.config()
+    config = config_of(original)
     assert (config.datasource, config.max_pool) == ("omniglot", False)
     assert (config.num_ways, config.num_filters) == (WAYS, FILTERS)
     assert (config.conv, config.norm, config.alpha) == (True, "batch_norm", 0.4)
-    given = original.config("glyphs", max_pool=True, num_shots=5)
+    given = config_of(original, "glyphs", max_pool=True, num_shots=5)
     assert (given.datasource, given.max_pool) == ("glyphs", True)
     assert (given.num_shots, given.num_ways) == (5, WAYS)
     with pytest.raises(ConfigError, match="alpha"):
-        original.config(alpha=-1.0)
+        config_of(original, alpha=-1.0)
 
 
 def test_files_tell_the_iteration_and_weights_the_name(omniglot, tmp_path):

@@ -7,12 +7,10 @@ import shutil
 import numpy as np
 import pytest
 from conftest import command, error_of, parse
-from maml_tf.experiments.baselines import baseline_configs
-from maml_tf.experiments.paper import published
 
 from maml_tf.cli import settings as command_line
 from maml_tf.errors import ConfigError
-from maml_tf.experiments.experiment import build_experiment
+from maml_tf.experiments.registry import find_source
 from maml_tf.experiments.run_directory import RunDirectory
 from maml_tf.rl.config import RLConfig
 from maml_tf.training.checkpoints import Checkpoints
@@ -41,12 +39,9 @@ def logdir(tmp_path_factory):
 
 def weights(path):
     run = RunDirectory.open(path)
-    experiment = build_experiment(run.config, path)
-    checkpoints = Checkpoints(
-        run.checkpoints, {"weights": experiment.variables}
-    )
-    checkpoints.restore_latest()
-    return [v.numpy() for v in experiment.variables]
+    experiment = run.source.build(run.config, path)
+    Checkpoints(run.checkpoints, experiment.learned).restore_latest()
+    return [v.numpy() for v in experiment.learned["weights"]]
 
 
 def test_one_command_trains_and_compares(logdir):
@@ -146,7 +141,8 @@ def test_the_runners_learn_by_the_gradient_and_adam(tmp_path):
         f"--logdir={tmp_path}",
     )
     (run,) = tmp_path.iterdir()
-    before = build_experiment(RunDirectory.open(run).config, tmp_path).variables
+    opened = RunDirectory.open(run)
+    before = opened.source.build(opened.config, tmp_path).learned["weights"]
     moved = [
         np.abs(after - v.numpy()).max()
         for after, v in zip(weights(run), before, strict=True)
@@ -185,10 +181,10 @@ def test_settings_are_the_papers(datasource, expected):
     config = command_line.config_from_flags()
     for name, value in expected.items():
         assert getattr(config, name) == value
-    pretrained, oracle = baseline_configs(config)
+    pretrained, oracle = find_source(config.datasource).baselines(config)
     assert pretrained.meta_batch_size * pretrained.num_shots == 100
-    assert (pretrained.method, oracle.method) == ("pretrained", "oracle")
-    assert published("maml", config, 20)[1].mean > -80
+    assert (pretrained.label, oracle.label) == ("pretrained", "oracle")
+    assert find_source("point").published("maml", config, 20)[1].mean > -80
     parse(f"--datasource={datasource}", "--baseline=oracle")
     assert command_line.config_from_flags() == oracle
 

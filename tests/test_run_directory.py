@@ -8,6 +8,7 @@ import pytest
 from maml_tf.errors import RunDirectoryError
 from maml_tf.experiments.run_directory import RunDirectory
 from maml_tf.experiments.sinusoids import SinusoidConfig
+from maml_tf.training.files import locked
 
 CONFIG = SinusoidConfig(metatrain_iterations=10)
 SETTINGS = dataclasses.asdict(CONFIG)
@@ -24,9 +25,12 @@ def run(tmp_path):
 
 
 def test_settings_and_versions_lie_in_it(run):
+    assert run.begin_stretch(0) == ""
     content = json.loads((run.path / "config.json").read_text())
-    assert content["versions"].keys() == {
+    (stretch,) = content["stretches"]
+    assert stretch["versions"].keys() == {
         "python",
+        "maml_tf",
         "tensorflow",
         "keras",
         "numpy",
@@ -114,7 +118,7 @@ def test_a_kill_at_the_very_beginning_leaves_nothing_in_the_way(tmp_path):
 
 def test_a_run_that_is_training_is_not_moved_aside(run, tmp_path):
     with (
-        run.locked(),
+        locked(run.path),
         pytest.raises(RunDirectoryError, match="Another process is training"),
     ):
         RunDirectory.for_training(tmp_path, CONFIG, resume=False)

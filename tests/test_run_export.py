@@ -13,16 +13,15 @@ from rich.console import Console
 from maml_tf.core.losses import predict
 from maml_tf.core.maml import adapt
 from maml_tf.datasets.image_folder import import_image_folder
-from maml_tf.experiments.experiment import build_experiment
+from maml_tf.experiments.registry import find_source
 from maml_tf.experiments.run_directory import RunDirectory
+from maml_tf.experiments.sinusoids import SinusoidConfig
 from maml_tf.experiments.trained_networks import of_run
 from maml_tf.training.checkpoints import Checkpoints
-from maml_tf.training.config import ImageConfig, SinusoidConfig
 
 CONFIGS = {
     "sinusoid": SinusoidConfig(metatrain_iterations=2, meta_batch_size=2),
-    "photos": ImageConfig.for_images(
-        "photos",
+    "photos": find_source("photos").configure(
         conv=False,
         metatrain_iterations=2,
         meta_batch_size=2,
@@ -61,11 +60,10 @@ def trained(tmp_path_factory, data_dir):
     for name, config in CONFIGS.items():
         run = RunDirectory(tmp_path_factory.mktemp(name), config)
         run.write_config()
-        experiment = build_experiment(config, data_dir)
-        for v in experiment.variables:
+        experiment = run.source.build(config, data_dir)
+        for v in experiment.learned["weights"]:
             v.assign_add(0.1 * rng.random(v.shape))
-        weights = {"weights": experiment.variables}
-        Checkpoints(run.checkpoints, weights).save(2)
+        Checkpoints(run.checkpoints, experiment.learned).save(2)
         directories[name] = run.path
     return directories
 
@@ -96,15 +94,13 @@ def test_an_exported_run_answers_as_the_run(
         lambda x: tf.convert_to_tensor(x[0]),
         experiment.tasks("test", 2, 3).tasks(0, 1),
     )
-    theta = [
-        tf.convert_to_tensor(v) for v in experiment.model.trainable_variables
-    ]
+    learner = experiment.evaluated(2)
     adapted = adapt(
-        experiment.loss(2),
-        theta,
+        learner.loss,
+        learner.theta,
         [task.support] * 3,
-        network.alpha,
-        adapts=experiment.adapts,
+        experiment.config.alpha,
+        adapts=learner.method.adapts,
     ).iterates[-1]
     expected = predict(
         experiment.model,

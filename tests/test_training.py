@@ -1,20 +1,16 @@
 """The training loop: boundaries, logs, divergence."""
 
-import functools
-
 import keras
 import numpy as np
 import pytest
 
-from maml_tf.core.losses import mean_squared_error
-from maml_tf.core.maml import joint_gradient, task_meta_gradient
 from maml_tf.errors import TrainingDivergedError
+from maml_tf.learner.learner import Learner
+from maml_tf.methods.joint import JointTraining
+from maml_tf.methods.maml import MAML
 from maml_tf.models import dense_net
 from maml_tf.tasks.sinusoids import Sinusoids
-from maml_tf.training import loop as training
-from maml_tf.training.checkpoints import Checkpoints
-from maml_tf.training.logs import IterationLog
-from maml_tf.training.loop import LOG_FIELDS, Phase, train
+from maml_tf.training.files import TrainingFiles
 
 BATCH = 3
 
@@ -24,40 +20,50 @@ class Run:
 
     def __init__(self, directory, *iterations, alpha=0.01):
         self.directory = directory
+        self.iterations = iterations
         self.model = dense_net(1, (4,), 1)
-        loss = mean_squared_error(self.model)
-        objectives = [
-            functools.partial(joint_gradient, loss),
-            functools.partial(
-                task_meta_gradient, loss, alpha=alpha, num_steps=1
-            ),
+        self.learners = [
+            Learner(self.model, "mse", method=method(alpha))
+            for method in (JointTraining, MAML)
         ]
-        self.phases = []
-        for count, objective in zip(iterations, objectives, strict=True):
-            adam = keras.optimizers.Adam(0.01)
-            adam.build(self.model.trainable_variables)
-            self.phases.append(Phase(count, objective, adam))
-        variables = [v.value for v in self.model.variables]
-        for phase in self.phases:
-            variables += [v.value for v in phase.optimizer.variables]
-        self.checkpoints = Checkpoints(directory / "ckpt", {"all": variables})
+        self.optimizers = [
+            learner.trainer.optimizer(keras.optimizers.Adam(0.01))
+            for learner in self.learners
+        ]
+        state = {"weights": [v.value for v in self.model.variables]}
+        for name, optimizer in zip("ab", self.optimizers, strict=True):
+            state[name] = [v.value for v in optimizer.variables]
+        self.files = TrainingFiles(directory, state, tensorboard=False)
+        self.checkpoints = self.files.checkpoints
         self.seen = []
 
-    def on_progress(self, iteration, losses):
-        self.seen.append(iteration)
-
     def train(self):
-        start = self.checkpoints.restore_latest() or 0
-        train(
-            self.model,
-            self.phases,
-            Sinusoids(5),
-            BATCH,
-            self.checkpoints,
-            start,
-            IterationLog(self.directory / "train.csv", LOG_FIELDS),
-            self.on_progress,
-        )
+        with self.files.locked():
+            start = self.files.restore(sum(self.iterations))
+        end = 0
+        for learner, optimizer, count in zip(
+            self.learners, self.optimizers, self.iterations, strict=True
+        ):
+            first, end = end, end + count
+            if start >= end or not count:
+                continue
+            learner.start_at(max(start, first))
+            learner.fit(
+                Sinusoids(5),
+                end - learner.iterations,
+                meta_batch_size=BATCH,
+                optimizer=optimizer,
+                steps_per_epoch=1000,
+                directory=self.files,
+                callbacks=[
+                    keras.callbacks.LambdaCallback(
+                        on_train_batch_end=lambda batch, logs, it=learner: (
+                            self.seen.append(it.iterations)
+                        )
+                    )
+                ],
+                progress=False,
+            )
         return self
 
     @property
@@ -74,30 +80,13 @@ def test_any_number_of_iterations_ends_where_it_should(tmp_path):
     assert iterations == [*range(100, 1101, 100), 1130]
 
 
-def test_nothing_is_traced_again_after_the_first_call(tmp_path, monkeypatch):
-    steps, counts = [], []
-
-    class Recorded(training.MetaStep):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-            steps.append(self)
-
-    monkeypatch.setattr(training, "MetaStep", Recorded)
-    run = Run(tmp_path, 60, 1070)
-    run.on_progress = lambda *_: counts.append([s.num_traces for s in steps])
-    run.train()
-    assert len(counts) > 20
-    assert counts[0] == [1]
-    assert counts[-1] == [1, 1]
-
-
 def test_phases_follow_each_other(tmp_path):
     run = Run(tmp_path, 130, 170).train()
-    assert run.checkpoints.iterations() == [300]
-    first, second, third = (row.split(",") for row in run.rows[1:])
-    assert first[2] == ""
-    assert second[2] != "" != third[2]
-    counts = [p.optimizer.iterations.numpy() for p in run.phases]
+    assert run.checkpoints.iterations() == [130, 300]
+    rows = [row.split(",") for row in run.rows[1:]]
+    assert [row[0] for row in rows] == ["100", "130", "200", "300"]
+    assert [bool(row[2]) for row in rows] == [False, False, True, True]
+    counts = [o.iterations.numpy() for o in run.optimizers]
     assert counts == [130, 170]
 
 

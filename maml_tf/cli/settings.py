@@ -194,8 +194,8 @@ def _check_run_flags() -> None:
 
 def in_flags(error: ExperimentError) -> str:
     """An error's message, with flags in place of the settings it names."""
-    flags = {field: flag for flag, field in FIELDS.items()}
-    flags |= {field: flag for flag, field in EVALUATION_FIELDS.items()}
+    flags = {field: flag for flag, field in EVALUATION_FIELDS.items()}
+    flags |= {field: flag for flag, field in FIELDS.items()}
     flags |= {name: name for name in OTHER_FLAGS}
     message = str(error)
     for field in flags.keys() & set(error.fields):

@@ -25,17 +25,21 @@ def versions() -> dict[str, str]:
     }
 
 
-def provenance() -> dict[str, Any]:
-    """What runs now: `versions`, and command, date, commit.
+def code() -> dict[str, Any]:
+    """The code that runs now: commit and versions.
 
     The commit is None outside a Git checkout; `dirty` says whether files that
     Git tracks differ from it.
     """
+    return {**_checkout(), "versions": versions()}
+
+
+def provenance() -> dict[str, Any]:
+    """What runs now: date, command and `code`."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat("T", "seconds"),
         "command": shlex.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),
-        **_checkout(),
-        "versions": versions(),
+        **code(),
     }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from maml_tf.experiments.experiment import Experiment
 from maml_tf.experiments.metric import Metric
-from maml_tf.experiments.provenance import provenance
+from maml_tf.experiments.provenance import code
 from maml_tf.experiments.settings import EvaluationSettings
 from maml_tf.experiments.source import Published
 from maml_tf.files import write_atomically
@@ -176,5 +176,5 @@ def as_json(results: Results) -> dict[str, Any]:
         ],
         "config": dataclasses.asdict(results.experiment.config),
         "trained_by": results.trained_by,
-        "evaluated_by": provenance(),
+        "evaluated_by": code(),
     }

@@ -36,7 +36,9 @@ class SupervisedExperiment(Experiment):
     """A network, its learner and its tasks.
 
     Attributes:
-        learner: meta-trains the network, after joint training if asked for.
+        learner: meta-trains the network.
+        pretraining: trains it on all tasks jointly, before that.
+        optimizers: the outer optimizers of joint training and meta-training.
         evaluation_shots: K of the standard evaluation.
         statistics: whose statistics normalize a query set, one of
             `losses.STATISTICS`, in the standard evaluation; None if there is
@@ -83,8 +85,10 @@ class SupervisedExperiment(Experiment):
         self.pretraining = Learner(model, loss, method=config.joint_method)
         for learner in (self.learner, self.pretraining):
             learner.name = config.label
-        self._joint = self._optimizer(self.pretraining)
-        self._meta = self._optimizer(self.learner, self.clip)
+        self.optimizers = (
+            self._optimizer(self.pretraining),
+            self._optimizer(self.learner, self.clip),
+        )
 
     @abc.abstractmethod
     def tasks(
@@ -125,10 +129,11 @@ class SupervisedExperiment(Experiment):
 
     @property
     def state(self) -> dict[str, list[tf.Variable]]:
-        return self.learned | {
-            "joint_optimizer": [v.value for v in self._joint.variables],
-            "meta_optimizer": [v.value for v in self._meta.variables],
-        }
+        joint, meta = (
+            [v.value for v in optimizer.variables]
+            for optimizer in self.optimizers
+        )
+        return self.learned | {"joint_optimizer": joint, "meta_optimizer": meta}
 
     def check(self, settings: EvaluationSettings | None = None) -> None:
         for split in SPLITS:
@@ -141,9 +146,11 @@ class SupervisedExperiment(Experiment):
         """Joint training, then meta-training, each with its optimizer."""
         config = self.config
         end = 0
-        for learner, optimizer, iterations in (
-            (self.pretraining, self._joint, config.pretrain_iterations),
-            (self.learner, self._meta, config.metatrain_iterations),
+        for learner, optimizer, iterations in zip(
+            (self.pretraining, self.learner),
+            self.optimizers,
+            (config.pretrain_iterations, config.metatrain_iterations),
+            strict=True,
         ):
             first, end = end, end + iterations
             if start >= end or not iterations:
@@ -190,7 +197,7 @@ class SupervisedExperiment(Experiment):
             if self.config.baseline != "oracle":
                 raise ExportError(
                     f"The {self.config.label} network was not meta-trained, so "
-                    "it has no step size of its own. Give one as alpha.",
+                    "it has no step size of its own. Give one by alpha.",
                     "alpha",
                 )
             alpha = 0.0

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
@@ -429,6 +430,6 @@ class Learner:
     def _validate(self, tasks: TaskStream, statistics: str) -> dict[str, float]:
         scores = self.evaluate(tasks, VALIDATION_TASKS, statistics=statistics)
         return {
-            name: float(values[:, -1].mean())
+            name: float(values[:, -1].mean(dtype=np.float64))
             for name, values in scores.values.items()
         }
