@@ -194,15 +194,32 @@ def _check_run_flags() -> None:
 
 def in_flags(error: ExperimentError) -> str:
     """An error's message, with flags in place of the settings it names."""
-    flags = {field: flag for flag, field in EVALUATION_FIELDS.items()}
-    flags |= {field: flag for flag, field in FIELDS.items()}
-    flags |= {name: name for name in OTHER_FLAGS}
     message = str(error)
-    for field in flags.keys() & set(error.fields):
-        message = re.sub(
-            rf"(?<![\w-]){field}(?!\w)", f"--{flags[field]}", message
-        )
+    for field in error.fields:
+        words = _flag_of(field, isinstance(error, ConfigError))
+        message = re.sub(rf"(?<![\w-]){field}(?!\w)", words, message)
     return message
+
+
+def _flag_of(field: str, of_training: bool) -> str:
+    """What the command line calls a setting.
+
+    Args:
+        field: the setting.
+        of_training: whether a setting that training and evaluation each have
+            is that of training; either may ask too much of a data set.
+    """
+    training = {field: f"--{flag}" for flag, field in FIELDS.items()}
+    training |= {name: f"--{name}" for name in OTHER_FLAGS}
+    evaluation = {
+        field: f"--{flag}" for flag, field in EVALUATION_FIELDS.items()
+    }
+    if field in training and field in evaluation and not of_training:
+        return (
+            f"{training[field]} for training, {evaluation[field]} for "
+            "evaluation"
+        )
+    return (evaluation | training).get(field, field)
 
 
 def evaluation_settings() -> EvaluationSettings:

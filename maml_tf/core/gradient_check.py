@@ -76,7 +76,7 @@ class MetaGradientCheck:
                 "first-order one would be off by "
                 f"{self.first_order_error:.1e}."
             )
-        worst = max(self.by_variable, key=self.by_variable.get)
+        worst = max(self.by_variable, key=lambda name: self.by_variable[name])
         text = (
             "The meta-gradient is NOT the second-order one: it is off by "
             f"{self.relative_error:.1%} against finite differences (the "
@@ -247,7 +247,9 @@ def _to_float64(x: Any) -> tf.Tensor:
     return tf.cast(x, tf.float64) if x.dtype.is_floating else x
 
 
-def _compiled(function: Callable, theta: Params) -> Callable:
+def _compiled(
+    function: Callable, theta: Params
+) -> tf.types.experimental.ConcreteFunction:
     return tf.function(function, autograph=False).get_concrete_function(theta)
 
 
@@ -274,8 +276,8 @@ def _difference(
 
 
 def _relative_error(slopes: np.ndarray, differences: np.ndarray) -> float:
-    scale = np.linalg.norm(differences)
-    return float(np.linalg.norm(slopes - differences) / max(scale, 1e-300))
+    error = float(np.linalg.norm(slopes - differences))
+    return error / max(float(np.linalg.norm(differences)), 1e-300)
 
 
 def _obstacles(

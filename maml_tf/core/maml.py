@@ -22,7 +22,7 @@ named, so the same lines serve any loss, eagerly or compiled.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import tensorflow as tf
 
@@ -31,7 +31,7 @@ Params = Sequence[tf.Tensor]
 Data = Any
 LossFn = Callable[[Params, Data], tf.Tensor]
 # One for all parameters, or a list with one for each entry of theta.
-StepSize = float | tf.Tensor | Sequence[float | tf.Tensor]
+StepSize: TypeAlias = float | tf.Tensor | Sequence[float | tf.Tensor]
 
 
 class Task(NamedTuple):
@@ -108,8 +108,9 @@ def inner_update(
         theta', of the structure of theta, and the loss at theta.
     """
     adapts = [True] * len(theta) if adapts is None else adapts
-    each_its_own = isinstance(alpha, list | tuple)
-    alphas = alpha if each_its_own else [alpha] * len(theta)
+    alphas: Sequence[Any] = (
+        alpha if isinstance(alpha, list | tuple) else [alpha] * len(theta)
+    )
     adapted = [t for t, moves in zip(theta, adapts, strict=True) if moves]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(adapted)
@@ -153,7 +154,8 @@ def adapt(
     Returns:
         The parameters and losses along the way.
     """
-    iterates, losses = [list(theta)], []
+    iterates: list[Params] = [list(theta)]
+    losses: list[tf.Tensor] = []
     for data in datasets:
         theta, value = inner_update(
             loss,

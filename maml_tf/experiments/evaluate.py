@@ -4,7 +4,6 @@ import os
 import pathlib
 
 from maml_tf.errors import RunDirectoryError
-from maml_tf.experiments.images import ImageConfig
 from maml_tf.experiments.original_checkpoint import OriginalNetwork
 from maml_tf.experiments.registry import find_source
 from maml_tf.experiments.results import Results, write_results
@@ -61,7 +60,7 @@ def evaluate_run(
 
 def evaluate_original(
     original: OriginalNetwork,
-    config: ImageConfig,
+    config: TrainingConfig,
     directory: pathlib.Path,
     data_dir: pathlib.Path,
     settings: EvaluationSettings = STANDARD,

@@ -3,7 +3,7 @@
 import abc
 import pathlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import tensorflow as tf
 from rich.console import Console
@@ -117,7 +117,10 @@ class Experiment(abc.ABC):
 
     @abc.abstractmethod
     def draw(
-        self, directory: pathlib.Path, name: str, networks: list["Results"]
+        self,
+        directory: pathlib.Path,
+        name: str,
+        networks: Sequence["Results[Self]"],
     ) -> None:
         """Draws the figures of a report.
 

@@ -5,7 +5,7 @@ import math
 import pathlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from maml_tf.core.losses import (
     ObjectiveFn,
@@ -203,14 +203,16 @@ class ImageExperiment(SupervisedExperiment):
         num_shots: int | None = None,
         num_queries: int | None = None,
     ) -> Episodes:
-        if num_queries is None:
-            num_queries = num_shots or self.config.num_queries
+        config = self.config
+        if num_shots is None and num_queries is None:
+            num_queries = config.num_queries
+        num_shots = num_shots or config.num_shots
         return Episodes(
             self.images.splits[split],
-            self.config.num_ways,
-            num_shots or self.config.num_shots,
-            num_queries,
-            self.config.seed if split == "train" else EVALUATION_SEED,
+            config.num_ways,
+            num_shots,
+            num_queries or num_shots,
+            config.seed if split == "train" else EVALUATION_SEED,
             split,
             rotations=self.source.letters,
         )
@@ -226,7 +228,10 @@ class ImageExperiment(SupervisedExperiment):
         return (0, 1, 3, 5, 10)
 
     def draw(
-        self, directory: pathlib.Path, name: str, networks: list[Results]
+        self,
+        directory: pathlib.Path,
+        name: str,
+        networks: Sequence[Results[Self]],
     ) -> None:
         # Matplotlib takes long to import.
         from maml_tf.experiments.figures.drawing import plot_metric_by_updates

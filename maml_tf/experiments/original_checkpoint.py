@@ -54,7 +54,7 @@ class OriginalNetwork:
     @property
     def iteration(self) -> int:
         """Iterations of training, by the files' name; 0 if it tells none."""
-        return int(re.search(r"\d*$", self.prefix).group() or 0)
+        return int(re.findall(r"\d*$", self.prefix)[0] or 0)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

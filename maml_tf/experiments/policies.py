@@ -3,6 +3,7 @@
 import math
 import pathlib
 from collections.abc import Sequence
+from typing import Self
 
 import tensorflow as tf
 from rich.console import Console
@@ -154,7 +155,10 @@ class PolicyExperiment(Experiment):
         return notes
 
     def draw(
-        self, directory: pathlib.Path, name: str, networks: list[Results]
+        self,
+        directory: pathlib.Path,
+        name: str,
+        networks: Sequence[Results[Self]],
     ) -> None:
         # Matplotlib takes long to import.
         from maml_tf.experiments.figures.policies import plot_policies

@@ -12,7 +12,6 @@ from maml_tf.rl.environments.spec import EnvironmentSpec
 from maml_tf.training.config import ITERATIONS, TrainingConfig
 
 
-@dataclasses.dataclass(frozen=True)
 class PolicySource(DataSource):
     """An environment, whose goals are the tasks.
 
@@ -20,17 +19,15 @@ class PolicySource(DataSource):
         spec: what is known of the environment.
     """
 
-    spec: EnvironmentSpec
-
     words = "policies"
     config_class = RLConfig
     evaluation_options = frozenset({"best"})
     without = frozenset({"norm", "method"})
     large_ops = True
 
-    @property
-    def name(self) -> str:
-        return self.spec.name
+    def __init__(self, spec: EnvironmentSpec):
+        self.spec = spec
+        self.name = spec.name
 
     def configure(self, **given: Any) -> RLConfig:
         settings = dict(given)

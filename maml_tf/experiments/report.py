@@ -111,7 +111,7 @@ def table_notes(networks: list[Results]) -> list[str]:
     experiment = networks[0].experiment
     notes = experiment.notes(networks)
     queries = networks[0].evaluations[0].num_queries
-    if not _with_k_queries(networks[0]):
+    if queries is not None and not _with_k_queries(networks[0]):
         plural = "s" if queries > 1 else ""
         notes.append(f"The query sets have {queries} example{plural} a class.")
     if not _as_the_original(networks[0]):

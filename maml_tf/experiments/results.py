@@ -4,7 +4,7 @@ import dataclasses
 import io
 import json
 import pathlib
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -16,8 +16,10 @@ from maml_tf.experiments.source import Published
 from maml_tf.files import write_atomically
 from maml_tf.learner.scores import Summary, summarize
 
+ExperimentT = TypeVar("ExperimentT", bound=Experiment, covariant=True)
+
 # By the statistics of an evaluation, the set that they are of.
-NORM_BY = {"transductive": "query", "support": "support"}
+NORM_BY: dict[str | None, str] = {"transductive": "query", "support": "support"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Evaluation:
 
 
 @dataclasses.dataclass(frozen=True)
-class Results:
+class Results(Generic[ExperimentT]):
     """What evaluation found for one network.
 
     Attributes:
@@ -66,7 +68,7 @@ class Results:
     """
 
     label: str
-    experiment: Experiment
+    experiment: ExperimentT
     iteration: int
     evaluations: list[Evaluation]
     settings: EvaluationSettings

@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from maml_tf.core.losses import squared_error
 from maml_tf.experiments.metric import MEAN_SQUARED_ERROR
@@ -93,7 +93,10 @@ class SinusoidExperiment(SupervisedExperiment):
         return (0, 1, 5, 10)
 
     def draw(
-        self, directory: pathlib.Path, name: str, networks: list[Results]
+        self,
+        directory: pathlib.Path,
+        name: str,
+        networks: Sequence[Results[Self]],
     ) -> None:
         # Matplotlib takes long to import.
         from maml_tf.experiments.figures.drawing import plot_metric_by_updates

@@ -22,7 +22,7 @@ class DataSource(abc.ABC):
     A new one is a file with one of these, and a line in registry.py.
 
     Attributes:
-        name: what --datasource calls it.
+        name: what the command line calls it.
         words: what its kind is called, in messages.
         config_class: the settings that its experiments have.
         evaluation_options: the fields of `EvaluationSettings` that it has

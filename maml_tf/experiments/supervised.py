@@ -218,7 +218,7 @@ class SupervisedExperiment(Experiment):
         learner = self.evaluated(num_shots)
         num_queries = settings.num_queries or num_shots
         num_updates = NUM_UPDATES if learner.method.num_steps else 0
-        shown = settings.statistics or [self.statistics]
+        shown: Sequence[str | None] = settings.statistics or [self.statistics]
 
         def measure(split, num_tasks, alpha, statistics) -> np.ndarray:
             scores = learner.evaluate(

@@ -4,13 +4,14 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from maml_tf.errors import RunDirectoryError
+from maml_tf.errors import ConfigError, RunDirectoryError
 from maml_tf.experiments.experiment import Experiment
-from maml_tf.experiments.images import ImageConfig
+from maml_tf.experiments.images import ImageExperiment
 from maml_tf.experiments.original_checkpoint import OriginalNetwork
 from maml_tf.experiments.registry import find_source
 from maml_tf.experiments.run_directory import RunDirectory
 from maml_tf.training.checkpoints import Checkpoints
+from maml_tf.training.config import TrainingConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +68,7 @@ def of_run(
 
 
 def of_original(
-    original: OriginalNetwork, config: ImageConfig, data_dir: pathlib.Path
+    original: OriginalNetwork, config: TrainingConfig, data_dir: pathlib.Path
 ) -> TrainedNetwork:
     """A network that the original code trained, as one of ours.
 
@@ -81,5 +82,12 @@ def of_original(
             set cannot be used.
     """
     experiment = find_source(config.datasource).build(config, data_dir)
+    if not isinstance(experiment, ImageExperiment):
+        raise ConfigError(
+            "The network of the original code is for images. Received: "
+            f"datasource={config.datasource}. Name the data set of images "
+            "that it was trained on.",
+            "datasource",
+        )
     original.assign_to(experiment.model)
     return TrainedNetwork("original", experiment, original.iteration)

@@ -68,8 +68,9 @@ def _examples(sets: Tensors, axis: int) -> list[tf.Operation]:
             for name, tensor in sets.items()
             if name.startswith(role)
         }
-        first = next(iter(sizes), None)
+        names = list(sizes)
         for name, size in sizes.items():
+            first = names[0]
             if name == first:
                 check = require(
                     size >= 1, f"{name} must hold at least one example", size

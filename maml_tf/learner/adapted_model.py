@@ -37,7 +37,6 @@ class AdaptedModel:
         support: Batch,
         losses: Sequence[float],
         objectives: Sequence[Objective],
-        spec: Batch,
     ):
         """
         Args:
@@ -48,7 +47,6 @@ class AdaptedModel:
             support: what it was made of.
             losses: as the attribute.
             objectives: the loss and the metrics.
-            spec: specs of the examples.
         """
         self.state = state
         self.losses = losses
@@ -57,7 +55,7 @@ class AdaptedModel:
         self._params = params
         self._support = support
         self._objectives = objectives
-        self._spec = spec
+        self._spec = batches.spec_of(support)
 
     @property
     def theta(self) -> Params:

@@ -1,6 +1,6 @@
 """Loss and metrics on held-out tasks after 0, 1, ..., n updates."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -42,7 +42,7 @@ class Evaluator:
         self._method = method
         self._objectives = objectives
         self._by_support = statistics == "support"
-        self._measure = None
+        self._measure: Callable[..., tf.Tensor] | None = None
 
     def __call__(
         self,

@@ -86,7 +86,7 @@ class Learner:
             ConfigError: if something makes no sense.
         """
         check_model(model)
-        given = {
+        given: dict[str, Any] = {
             name: value
             for name, value in (
                 ("alpha", alpha),
@@ -215,9 +215,11 @@ class Learner:
         stream = CheckedTasks(tasks, self.checks)
         outer = self.trainer.optimizer(optimizer or self.method.outer_optimizer)
         end = self.iterations + iterations
-        files = directory
         with contextlib.ExitStack() as stack:
-            if directory is not None and not isinstance(files, TrainingFiles):
+            files: TrainingFiles | None
+            if directory is None or isinstance(directory, TrainingFiles):
+                files = directory
+            else:
                 files = TrainingFiles(directory, self.state(outer))
                 stack.enter_context(files.locked())
                 end = iterations
@@ -340,7 +342,6 @@ class Learner:
             support,
             losses,
             self.objectives,
-            self.spec,
         )
 
     def export(
@@ -423,8 +424,8 @@ class Learner:
             functools.partial(self._validate, tasks, statistics),
             "accuracy" if accuracy else "loss",
             larger_is_better=accuracy,
-            log=files and files.validation_log(self._names),
-            best=files and files.best,
+            log=files.validation_log(self._names) if files else None,
+            best=files.best if files else None,
         )
 
     def _validate(self, tasks: TaskStream, statistics: str) -> dict[str, float]:

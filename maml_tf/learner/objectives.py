@@ -254,7 +254,7 @@ def kind_of(loss: Any) -> str | None:
 
 def name_of(function: Callable) -> str:
     """What to call a loss or a function."""
-    name = getattr(function, "__name__", None) or getattr(
+    name: str = getattr(function, "__name__", "") or getattr(
         function, "name", type(function).__name__
     )
     return "a function" if name == "<lambda>" else name

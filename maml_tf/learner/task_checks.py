@@ -67,9 +67,9 @@ class TaskChecks:
         batch = batches.as_batch(inputs, targets, self._dtype)
         batches.check_sizes(batch)
         batches.check_finite(batch, "the support set")
-        self._check_first(batch)
-        self._check_specs(batch, leading=1)
-        self._check_labels(batch.targets, "The support set")
+        known = self._known_spec(batch)
+        _check_specs(batch, known, leading=1)
+        self._check_labels(batch.targets, known, "The support set")
         return batch
 
     def stacked(self, tasks: Any, first: int) -> Task:
@@ -85,23 +85,25 @@ class TaskChecks:
         task = batches.as_task(tasks, self._dtype)
         for batch in task:
             batches.check_sizes(batch, leading=2)
+        one = tf.nest.map_structure(lambda x: x[0], task.support)
         if self.spec is None:
-            one = tf.nest.map_structure(lambda x: x[0], task)
-            batches.check_finite(one.support, f"task {first}")
-            self._check_first(one.support)
+            batches.check_finite(one, f"task {first}")
+        known = self._known_spec(one)
         for batch in task:
-            self._check_specs(batch, leading=2)
+            _check_specs(batch, known, leading=2)
         self._check_labels(
             task.support.targets,
+            known,
             f"A task's support set (task {first} or one after it)",
         )
         if self._objective.kind is not None:
             self._objective.check_targets(task.query.targets, self.num_outputs)
         return task
 
-    def _check_first(self, batch: Batch) -> None:
+    def _known_spec(self, batch: Batch) -> Batch:
+        """`spec`, from this batch if it is the first."""
         if self.spec is not None:
-            return
+            return self.spec
         network, method, params = self._network, self._method, self._params()
         outputs = outputs_on(network, method, params, batch)
         self._objective.check_outputs(batch.targets, outputs)
@@ -124,20 +126,18 @@ class TaskChecks:
                 named(ignored, network.model),
             )
         self.spec = batches.spec_of(batch)
+        return self.spec
 
-    def _check_specs(self, batch: Batch, leading: int) -> None:
-        found = batches.spec_of(batch, leading)
-        batches.check_spec(found.inputs, self.spec.inputs, "inputs")
-        batches.check_spec(found.targets, self.spec.targets, "targets")
-
-    def _check_labels(self, targets: np.ndarray, what: str) -> None:
+    def _check_labels(
+        self, targets: np.ndarray, known: Batch, what: str
+    ) -> None:
         """Labels within range, and of two classes or more in each task."""
         kind = self._objective.kind
         if kind not in (SPARSE, CATEGORICAL):
             return
         self._objective.check_targets(targets, self.num_outputs)
         labels = targets.argmax(-1) if kind == CATEGORICAL else targets
-        rank = len(self.spec.targets.shape) - (kind == CATEGORICAL)
+        rank = len(known.targets.shape) - (kind == CATEGORICAL)
         axes = tuple(range(labels.ndim - rank, labels.ndim))
         if (labels.min(axes) == labels.max(axes)).any():
             raise DataError(
@@ -195,5 +195,13 @@ class CheckedTasks:
         Raises:
             DataError: if one is not.
         """
+        if self._last is None:
+            return
         for name, batch in zip(Task._fields, self._last, strict=True):
             batches.check_finite(batch, f"a {name} set")
+
+
+def _check_specs(batch: Batch, known: Batch, leading: int) -> None:
+    found = batches.spec_of(batch, leading)
+    batches.check_spec(found.inputs, known.inputs, "inputs")
+    batches.check_spec(found.targets, known.targets, "targets")

@@ -44,6 +44,20 @@ class GradientMethod(Method):
             )
         check_whole_number("num_steps", self.num_steps, least=1)
 
+    @property
+    def moves(self) -> Sequence[bool]:
+        """For each trainable variable whether updates change it.
+
+        Raises:
+            ValueError: if the method was not bound to a network.
+        """
+        if not isinstance(self.adapts, tuple):
+            raise ValueError(
+                f"{self.name} must be bound to a network first: "
+                "method.bind(network)."
+            )
+        return self.adapts
+
     def bind(self, network: Network) -> Self:
         adapts = self.adapts
         if adapts is None or callable(adapts):
@@ -68,7 +82,7 @@ class GradientMethod(Method):
         self, network: Network, state: State, support: Batch, alpha: StepSize
     ) -> tuple[State, tf.Tensor]:
         return inner_update(
-            network.loss, state, support, alpha, adapts=self.adapts
+            network.loss, state, support, alpha, adapts=self.moves
         )
 
     def predict(
@@ -109,4 +123,4 @@ class GradientMethod(Method):
     def _adapted(self, network: Network) -> list[tuple[str, int]]:
         """Names of the weights that adapt, and their places in theta."""
         names = weight_names(network.model)
-        return [(names[i], i) for i, moves in enumerate(self.adapts) if moves]
+        return [(names[i], i) for i, moves in enumerate(self.moves) if moves]

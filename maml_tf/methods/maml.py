@@ -30,6 +30,6 @@ class MAML(GradientMethod):
             task,
             self.alpha,
             self.num_steps,
-            adapts=self.adapts,
+            adapts=self.moves,
             first_order=self.first_order,
         )

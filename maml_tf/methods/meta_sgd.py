@@ -38,7 +38,7 @@ class MetaSGD(GradientMethod):
     first_order: bool = False
 
     def variables(self, network: Network) -> list[keras.Variable]:
-        pairs = zip(network.model.trainable_variables, self.adapts, strict=True)
+        pairs = zip(network.model.trainable_variables, self.moves, strict=True)
         return [
             keras.Variable(np.full(v.shape, self.alpha, v.dtype), name="alpha")
             for v, moves in pairs
@@ -47,7 +47,7 @@ class MetaSGD(GradientMethod):
 
     def step_size(self, network: Network, params: Params) -> StepSize:
         _, alphas = network.split(params)
-        return step_sizes(alphas, self.adapts)
+        return step_sizes(alphas, self.moves)
 
     def task_gradient(
         self, network: Network, params: Params, task: Task
@@ -57,7 +57,7 @@ class MetaSGD(GradientMethod):
             params,
             task,
             self.num_steps,
-            adapts=self.adapts,
+            adapts=self.moves,
             first_order=self.first_order,
         )
 

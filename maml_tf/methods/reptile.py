@@ -88,7 +88,7 @@ class Reptile(GradientMethod):
     ) -> tuple[Iterate, tf.Tensor]:
         theta, squares, step = state
         adapted = [
-            t for t, moves in zip(theta, self.adapts, strict=True) if moves
+            t for t, moves in zip(theta, self.moves, strict=True) if moves
         ]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(adapted)
@@ -102,7 +102,7 @@ class Reptile(GradientMethod):
         )
         moved = []
         for parameter, square, moves in zip(
-            theta, squares, self.adapts, strict=True
+            theta, squares, self.moves, strict=True
         ):
             if moves:
                 gradient = tf.convert_to_tensor(next(gradients))

@@ -176,7 +176,9 @@ def _summary(iteration: int, stages: list[Rollouts]) -> dict[str, float]:
             f"A return is not finite at iteration {iteration + 1} (before "
             f"adaptation {pre}, after it {post}). In {unstable} episodes the "
             "simulation broke down. The last checkpoint is kept. Lower the "
-            "step sizes (--update_lr, --max_kl)."
+            "step sizes (alpha, max_kl).",
+            "alpha",
+            "max_kl",
         )
     return {
         "pre_return": pre,

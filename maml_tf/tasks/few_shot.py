@@ -53,9 +53,10 @@ class Episodes:
             raise DataError(
                 f"A {self.num_ways}-way task needs {self.num_ways} classes; "
                 f"the {self.split} split has {num_classes}. Lower "
-                "--num_classes (2 at least), or bring more classes: what is "
-                "not in folders train, val and test of its own has 16 % of "
-                "them for validation."
+                "num_ways (2 at least), or bring more classes: what is not in "
+                "folders train, val and test of its own has 16 % of them for "
+                "validation.",
+                "num_ways",
             )
         fewest = int(np.argmin(self.classes.counts))
         if self.classes.counts[fewest] < self._images_per_class:
@@ -63,9 +64,10 @@ class Episodes:
                 f"A task needs {self._images_per_class} images of a class "
                 f"({self.num_shots} support and {self.num_queries} query); "
                 f"{self.classes.names[fewest]} of the {self.split} split has "
-                f"{self.classes.counts[fewest]}. Lower --update_batch_size; "
-                "or --train_queries for training, --test_queries for "
-                "evaluation."
+                f"{self.classes.counts[fewest]}. Lower num_shots; or "
+                "num_queries.",
+                "num_shots",
+                "num_queries",
             )
 
     @property

@@ -1,11 +1,11 @@
 """Settings that every experiment has, by the paper's names."""
 
+import abc
 import dataclasses
 import math
 from typing import Any, ClassVar
 
 from maml_tf.errors import ConfigError
-from maml_tf.methods.joint import JointTraining
 from maml_tf.methods.method import Method
 from maml_tf.methods.registry import METHODS, make_method, setting_names
 
@@ -16,7 +16,7 @@ ITERATIONS = ("pretrain_iterations", "metatrain_iterations")
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(abc.ABC):
     """What every experiment is trained by.
 
     Raises:
@@ -45,9 +45,6 @@ class TrainingConfig:
     seed: int = 0
     # Name of the method of meta-training.
     method: str = "maml"
-
-    # `oracle` tells the network its task, where an experiment has that.
-    baseline: ClassVar[str | None] = None
 
     MINIMA: ClassVar[dict[str, int]] = {
         "pretrain_iterations": 0,
@@ -111,6 +108,25 @@ class TrainingConfig:
                 )
 
     @property
+    @abc.abstractmethod
+    def datasource(self) -> str:
+        """Name of where the tasks come from."""
+
+    @property
+    @abc.abstractmethod
+    def run_name(self) -> str:
+        """Name of the run's directory: whatever training depends on.
+
+        Two runs that differ in anything but the number of iterations have
+        different names.
+        """
+
+    @property
+    def baseline(self) -> str | None:
+        """`oracle` if the network is told its task, where that can be."""
+        return None
+
+    @property
     def num_iterations(self) -> int:
         return self.pretrain_iterations + self.metatrain_iterations
 
@@ -120,7 +136,7 @@ class TrainingConfig:
         return make_method(self.method, dataclasses.asdict(self))
 
     @property
-    def joint_method(self) -> JointTraining:
+    def joint_method(self) -> Method:
         """Ordinary training on all tasks jointly."""
         return make_method("joint", dataclasses.asdict(self))
 

@@ -1,6 +1,7 @@
 """What all figures share, and those of any experiment, as PNG files."""
 
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -31,7 +32,9 @@ def logarithmic(axis: Axes) -> None:
     axis.yaxis.set_minor_formatter(_PlainNumbers(minor_thresholds=(1, 0.4)))
 
 
-def plot_metric_by_updates(path: pathlib.Path, networks: list[Results]) -> None:
+def plot_metric_by_updates(
+    path: pathlib.Path, networks: Sequence[Results]
+) -> None:
     """The metric against the number of updates, a panel for each K.
 
     Args:
@@ -72,7 +75,7 @@ def plot_metric_by_updates(path: pathlib.Path, networks: list[Results]) -> None:
     write_figure(path, (max(4.1 * len(shots), 4.8), 3.9), draw)
 
 
-def _plot_panel(axis, networks: list[Results], num_shots: int) -> None:
+def _plot_panel(axis, networks: Sequence[Results], num_shots: int) -> None:
     metric = networks[0].experiment.reports
     for results in networks:
         for evaluation in results.evaluations:

@@ -1,6 +1,7 @@
 """Figures of the image experiments, as PNG files."""
 
 import pathlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,13 +14,19 @@ from maml_tf.experiments.results import Results, published
 from maml_tf.plotting import write_figure
 from maml_tf.training.logs import read_rows
 
+if TYPE_CHECKING:
+    from maml_tf.experiments.images import ImageExperiment
+
 MOST_CLASSES = 10  # in a contact sheet
 MOST_LETTERS = 17  # of a line above a column of it
 RIGHT, WRONG = "#2f855a", "#c1272d"
 
 
 def plot_episode(
-    path: pathlib.Path, results: Results, num_shots: int, index: int = 0
+    path: pathlib.Path,
+    results: "Results[ImageExperiment]",
+    num_shots: int,
+    index: int = 0,
 ) -> None:
     """A task: what the network saw, and what it said before and after.
 

@@ -2,7 +2,8 @@
 
 import copy
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -17,9 +18,14 @@ from maml_tf.rl.environments.spec import Demonstration
 from maml_tf.rl.evaluation import rollouts_by_updates
 from maml_tf.training.logs import read_rows
 
+if TYPE_CHECKING:
+    from maml_tf.experiments.policies import PolicyExperiment
+
 
 def plot_policies(
-    directory: pathlib.Path, name: str, networks: list[Results]
+    directory: pathlib.Path,
+    name: str,
+    networks: "Sequence[Results[PolicyExperiment]]",
 ) -> None:
     """All figures of a report.
 
@@ -81,10 +87,11 @@ def plot_training(
     write_figure(path, (5.6, 4.2), draw)
 
 
-def demonstration(results: Results) -> Demonstration:
+def demonstration(results: "Results[PolicyExperiment]") -> Demonstration:
     """The policy of some results, for figures of its environment."""
     learner = results.experiment.learner
     evaluation = results.evaluations[0]
+    alpha = evaluation.alpha or 0.0
 
     def episodes(
         goals: np.ndarray, num_updates: int
@@ -93,7 +100,7 @@ def demonstration(results: Results) -> Demonstration:
         recording = recorded.environment = Recording(learner.environment)
         rollouts = evaluation.num_shots
         for _ in rollouts_by_updates(
-            recorded, goals, rollouts, evaluation.alpha, num_updates
+            recorded, goals, rollouts, alpha, num_updates
         ):
             rows = recording.episodes()
             yield [

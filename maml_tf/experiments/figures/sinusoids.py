@@ -1,21 +1,30 @@
 """Figures of the sinusoid experiment, as PNG files."""
 
 import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from maml_tf.core.losses import Batch
 from maml_tf.experiments.labels import color, network_label
 from maml_tf.experiments.results import Results
 from maml_tf.plotting import write_figure
 from maml_tf.tasks.sinusoids import INPUTS
+
+if TYPE_CHECKING:
+    from maml_tf.experiments.sinusoids import SinusoidExperiment
 
 UPDATES_SHOWN = {0: ":", 1: "--", 10: "-"}
 CURVE_POINTS = 200
 
 
 def plot_fits(
-    path: pathlib.Path, networks: list[Results], num_shots: int, tasks=(0, 1, 2)
+    path: pathlib.Path,
+    networks: "Sequence[Results[SinusoidExperiment]]",
+    num_shots: int,
+    tasks=(0, 1, 2),
 ) -> None:
     """Fitted curves before and after 1 and 10 updates: the paper's figure 2.
 
@@ -58,7 +67,9 @@ def plot_fits(
     write_figure(path, (3.6 * len(tasks), 2.7 * len(networks) + 0.5), draw)
 
 
-def _plot_fit(axis, results: Results, num_shots, index, grid) -> None:
+def _plot_fit(
+    axis, results: "Results[SinusoidExperiment]", num_shots, index, grid
+) -> None:
     experiment = results.experiment
     stream = experiment.tasks(results.split, num_shots)
     curves = stream.curves(index, 1)
@@ -92,5 +103,5 @@ def _plot_fit(axis, results: Results, num_shots, index, grid) -> None:
     )
 
 
-def _first(batch):
-    return type(batch)(*(x[0] for x in batch))
+def _first(batch: Batch) -> Batch:
+    return Batch(*(x[0] for x in batch))
