@@ -23,13 +23,13 @@ from workloads import (
 from maml_tf.core.losses import Batch, cross_entropy, mean_squared_error
 from maml_tf.core.maml import LossFn, MetaGradientFn, Task, task_meta_gradient
 from maml_tf.core.meta_step import MetaStep
+from maml_tf.core.task_stream import TaskStream
 from maml_tf.datasets.packed_images import ImageClasses
 from maml_tf.layers.normalization import which_adapt
 from maml_tf.models import conv_net, dense_net
 from maml_tf.runtime import start_tensorflow
 from maml_tf.tasks.few_shot import Episodes
 from maml_tf.tasks.sinusoids import Sinusoids
-from maml_tf.tasks.stream import TaskStream
 from maml_tf.training.checkpoints import Checkpoints
 from maml_tf.training.logs import IterationLog
 from maml_tf.training.loop import CHECKPOINT_EVERY, LOG_FIELDS, Phase, train

@@ -11,11 +11,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from maml_tf.runtime import check_backend
+from maml_tf.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from maml_tf.api import *  # noqa: F403
-
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

@@ -12,8 +12,8 @@ from maml_tf.experiments.metric import ACCURACY, MEAN_SQUARED_ERROR
 from maml_tf.experiments.supervised import STEP_SIZES
 from maml_tf.learner.evaluation import CHUNK, Evaluator
 from maml_tf.learner.scores import summarize
-from maml_tf.learner.step_size import best_step_size
 from maml_tf.methods.maml import MAML
+from maml_tf.methods.step_size import best_step_size
 
 
 class Listed:

@@ -55,7 +55,7 @@ def evaluate_run(
             the data set cannot be used.
     """
     network = of_run(run, data_dir, settings.iteration, settings.best)
-    return _evaluate(network, run.path, settings)
+    return _evaluate_there(network, run.path, settings)
 
 
 def evaluate_original(
@@ -80,7 +80,7 @@ def evaluate_original(
     """
     network = of_original(original, config, data_dir)
     directory.mkdir(parents=True, exist_ok=True)
-    return _evaluate(network, directory, settings)
+    return _evaluate_there(network, directory, settings)
 
 
 def evaluate_random(
@@ -94,11 +94,11 @@ def evaluate_random(
     """
     experiment = find_source(config.datasource).build(config, pathlib.Path())
     settings = EvaluationSettings(settings.split, num_tasks=settings.num_tasks)
-    evaluations = experiment.evaluate(settings, trained=False)
-    return Results("random", experiment, 0, evaluations, settings)
+    network = TrainedNetwork("random", experiment, iteration=0)
+    return _evaluate(network, settings, trained=False)
 
 
-def _evaluate(
+def _evaluate_there(
     network: TrainedNetwork,
     directory: pathlib.Path,
     settings: EvaluationSettings,
@@ -113,13 +113,26 @@ def _evaluate(
             f"{directory} cannot be written, and the results go there. "
             "Evaluate a copy of it."
         )
-    results = Results(
+    results = _evaluate(network, settings, trained=True)
+    write_results(directory, results)
+    return results
+
+
+def _evaluate(
+    network: TrainedNetwork, settings: EvaluationSettings, trained: bool
+) -> Results:
+    config = network.experiment.config
+    evaluations = network.experiment.evaluate(settings, trained)
+    source = find_source(config.datasource)
+    return Results(
         network.label,
         network.experiment,
         network.iteration,
-        network.experiment.evaluate(settings, trained=True),
+        evaluations,
         settings,
         network.trained_by,
+        {
+            e.num_shots: source.published(network.label, config, e.num_shots)
+            for e in evaluations
+        },
     )
-    write_results(directory, results)
-    return results

@@ -3,19 +3,16 @@
 import abc
 import pathlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import ClassVar
 
 import tensorflow as tf
 from rich.console import Console
 
+from maml_tf.experiments.evaluation import Evaluation
 from maml_tf.experiments.metric import Metric
 from maml_tf.experiments.settings import EvaluationSettings
 from maml_tf.training.config import TrainingConfig
 from maml_tf.training.files import TrainingFiles
-
-if TYPE_CHECKING:
-    from maml_tf.experiments.results import Evaluation, Results
-    from maml_tf.experiments.source import DataSource
 
 
 class Experiment(abc.ABC):
@@ -23,19 +20,13 @@ class Experiment(abc.ABC):
 
     Attributes:
         config: the settings.
-        source: where its tasks come from.
         reports: the metric that evaluations report.
-        learns: what it trains, in words: `network` or `policy`.
-        chosen_in: what the best weights did best in.
         example_call: a signature of its export, called.
         log_fields: names of the values in train.csv.
     """
 
     config: TrainingConfig
-    source: "DataSource"
     reports: ClassVar[Metric]
-    learns: ClassVar[str]
-    chosen_in: ClassVar[str]
     example_call: ClassVar[str]
     log_fields: ClassVar[Sequence[str]]
 
@@ -73,7 +64,7 @@ class Experiment(abc.ABC):
     @abc.abstractmethod
     def evaluate(
         self, settings: EvaluationSettings, trained: bool
-    ) -> list["Evaluation"]:
+    ) -> list[Evaluation]:
         """Evaluates the weights that there are now on held-out tasks.
 
         Args:
@@ -100,32 +91,4 @@ class Experiment(abc.ABC):
         Raises:
             ExportError: if there is something at `path`, or no step size.
             OSError: if it cannot be written.
-        """
-
-    @property
-    @abc.abstractmethod
-    def title(self) -> str:
-        """What stands above its table."""
-
-    @abc.abstractmethod
-    def updates_in_table(self, networks: Sequence["Results"]) -> Sequence[int]:
-        """The numbers of updates that a table of results shows."""
-
-    @abc.abstractmethod
-    def notes(self, networks: Sequence["Results"]) -> list[str]:
-        """How the numbers of a table were measured."""
-
-    @abc.abstractmethod
-    def draw(
-        self,
-        directory: pathlib.Path,
-        name: str,
-        networks: Sequence["Results[Self]"],
-    ) -> None:
-        """Draws the figures of a report.
-
-        Args:
-            directory: takes the files; the run directory of the first network.
-            name: how their names begin.
-            networks: as in the table.
         """

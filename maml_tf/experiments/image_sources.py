@@ -9,7 +9,7 @@ from maml_tf.datasets.class_splits import SPLITS
 from maml_tf.datasets.glyphs.images import glyphs
 from maml_tf.datasets.packed_images import PackedImages
 from maml_tf.errors import DataError
-from maml_tf.experiments.images import ImageSource
+from maml_tf.experiments.image_source import ImageSource
 
 _MINIIMAGENET = {
     "meta_batch_size": 4,

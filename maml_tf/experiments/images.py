@@ -2,10 +2,8 @@
 
 import dataclasses
 import math
-import pathlib
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from maml_tf.core.losses import (
     ObjectiveFn,
@@ -15,8 +13,6 @@ from maml_tf.core.losses import (
 from maml_tf.datasets.packed_images import PackedImages
 from maml_tf.errors import ConfigError, DataError
 from maml_tf.experiments.metric import ACCURACY
-from maml_tf.experiments.results import Results
-from maml_tf.experiments.source import DataSource, Published
 from maml_tf.experiments.supervised import (
     EVALUATION_SEED,
     SupervisedExperiment,
@@ -130,22 +126,21 @@ class ImageExperiment(SupervisedExperiment):
     Attributes:
         images: those of the data set, with the splits `train`, `validation`
             and `test`.
+        letters: whether an image that is turned shows another character.
     """
 
     config: ImageConfig
-    source: "ImageSource"
     reports = ACCURACY
     validates = True
     checkpoint_every = 500  # iterations, as the original validates
 
     def __init__(
-        self, config: ImageConfig, source: "ImageSource", images: PackedImages
+        self, config: ImageConfig, images: PackedImages, letters: bool = False
     ):
         """
         Args:
             config: the settings.
-            source: the data set.
-            images: as the attribute.
+            images, letters: as the attributes.
 
         Raises:
             DataError: if the images are too small for the network.
@@ -172,19 +167,17 @@ class ImageExperiment(SupervisedExperiment):
                 shape, config.num_ways, config.norm, config.seed
             )
         self.images = images
+        self.letters = letters
         self.clip = config.clip
         super().__init__(
             config,
-            source,
             model,
             scaled_cross_entropy(config.num_shots),
             ["accuracy"],
         )
         # Networks for letters are trained 1-shot and evaluated 5-shot, too.
         self.evaluation_shots = (
-            (1, 5)
-            if config.num_shots == 1 and source.letters
-            else (config.num_shots,)
+            (1, 5) if config.num_shots == 1 and letters else (config.num_shots,)
         )
         if config.norm == "batch_norm":
             self.statistics = "transductive"
@@ -214,108 +207,5 @@ class ImageExperiment(SupervisedExperiment):
             num_queries or num_shots,
             config.seed if split == "train" else EVALUATION_SEED,
             split,
-            rotations=self.source.letters,
+            rotations=self.letters,
         )
-
-    @property
-    def title(self) -> str:
-        return (
-            f"{self.config.datasource}, {self.config.num_ways}-way "
-            "classification"
-        )
-
-    def updates_in_table(self, networks: Sequence[Results]) -> Sequence[int]:
-        return (0, 1, 3, 5, 10)
-
-    def draw(
-        self,
-        directory: pathlib.Path,
-        name: str,
-        networks: Sequence[Results[Self]],
-    ) -> None:
-        # Matplotlib takes long to import.
-        from maml_tf.experiments.figures.drawing import plot_metric_by_updates
-        from maml_tf.experiments.figures.images import (
-            plot_episode,
-            plot_training,
-        )
-
-        plot_metric_by_updates(
-            directory / f"{name}_accuracy_by_updates.png", networks
-        )
-        if (directory / "validation.csv").exists():
-            plot_training(
-                directory / f"{name}_training.png", directory, networks[0]
-            )
-        for num_shots in networks[0].shots:
-            plot_episode(
-                directory / f"{name}_episode_K{num_shots}.png",
-                networks[0],
-                num_shots,
-            )
-
-
-@dataclasses.dataclass(frozen=True)
-class ImageSource(DataSource):
-    """A data set of images.
-
-    Attributes:
-        name: the data source's.
-        open: opens the data set, given where packed data sets lie.
-        settings: the fields of `ImageConfig` in which the paper's experiment
-            differs from Omniglot's, 5-way.
-        many_ways: the same for more than five ways.
-        letters: whether an image that is turned shows another character.
-        accuracies: table 1 of the paper (arXiv 1703.03400v3) in %, with the
-            half width of its interval, by network and N-way K-shot.
-        published_updates: after how many updates the paper evaluates
-            (appendix A.1), by N.
-    """
-
-    name: str
-    open: Callable[[pathlib.Path], PackedImages]
-    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    many_ways: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    letters: bool = False
-    accuracies: Mapping[tuple[str, int, int], tuple[float, float]] = (
-        dataclasses.field(default_factory=dict)
-    )
-    published_updates: Callable[[int], int] = lambda num_ways: 10
-
-    words = "images"
-    config_class = ImageConfig
-    evaluation_options = frozenset(
-        {"split", "num_queries", "statistics", "best"}
-    )
-
-    def configure(self, **given: Any) -> ImageConfig:
-        settings = dict(self.settings)
-        if not given.get("conv", True):
-            settings.pop("max_pool", None)
-            if "num_filters" in given:
-                raise ConfigError(
-                    "num_filters is for convolutional networks; leave it out, "
-                    "or set conv.",
-                    "num_filters",
-                    "conv",
-                )
-        if given.get("num_ways", ImageConfig.num_ways) > 5:
-            settings |= self.many_ways
-        return ImageConfig(datasource=self.name, **(settings | given))
-
-    def build(
-        self, config: ImageConfig, data_dir: pathlib.Path
-    ) -> ImageExperiment:
-        return ImageExperiment(config, self, self.open(data_dir))
-
-    def published(
-        self, label: str, config: ImageConfig, num_shots: int
-    ) -> dict[int, Published]:
-        if not config.conv:
-            label += ", no conv"
-        value = self.accuracies.get((label, config.num_ways, num_shots))
-        if value is None:
-            return {}
-        mean, ci95 = value
-        updates = self.published_updates(config.num_ways)
-        return {updates: Published(mean / 100, ci95 / 100)}

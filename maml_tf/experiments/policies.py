@@ -2,18 +2,15 @@
 
 import math
 import pathlib
-from collections.abc import Sequence
-from typing import Self
 
 import tensorflow as tf
 from rich.console import Console
 
+from maml_tf.experiments.evaluation import Evaluation
 from maml_tf.experiments.experiment import Experiment
-from maml_tf.experiments.labels import network_label
 from maml_tf.experiments.metric import Metric
-from maml_tf.experiments.results import Evaluation, Results
 from maml_tf.experiments.settings import EvaluationSettings
-from maml_tf.experiments.source import DataSource
+from maml_tf.progress import TrainingProgress
 from maml_tf.rl import evaluation
 from maml_tf.rl.config import RLConfig
 from maml_tf.rl.environments.registry import environment_spec
@@ -21,7 +18,6 @@ from maml_tf.rl.export import export_policy
 from maml_tf.rl.learner import PolicyLearner
 from maml_tf.rl.training import LOG_FIELDS, PolicyTraining
 from maml_tf.training.files import TrainingFiles
-from maml_tf.training.progress import TrainingProgress
 
 RETURN = Metric(
     "return",
@@ -42,22 +38,18 @@ class PolicyExperiment(Experiment):
 
     config: RLConfig
     reports = RETURN
-    learns = "policy"
-    chosen_in = "training"
     example_call = '["act"](observations=...)'
     log_fields = LOG_FIELDS
 
-    def __init__(self, config: RLConfig, source: DataSource):
+    def __init__(self, config: RLConfig):
         """
         Args:
             config: the settings.
-            source: the environment's.
 
         Raises:
             ConfigError: if the environment needs what is not installed.
         """
         self.config = config
-        self.source = source
         self.learner = PolicyLearner(config)
         self._training = PolicyTraining(self.learner)
 
@@ -127,40 +119,3 @@ class PolicyExperiment(Experiment):
         """As for all; a policy gets its step size at each call."""
         del alpha, statistics
         export_policy(path, self.learner.policy)
-
-    @property
-    def title(self) -> str:
-        return f"{self.config.datasource}, reinforcement learning"
-
-    def updates_in_table(self, networks: Sequence[Results]) -> Sequence[int]:
-        return range(networks[0].evaluations[0].values.shape[1])
-
-    def notes(self, networks: Sequence[Results]) -> list[str]:
-        results = networks[0]
-        transitions = results.evaluations[0].counts["transitions_per_goal"]
-        notes = [
-            "Return (sum of rewards, not discounted) with fresh data, K "
-            f"rollouts or {transitions} transitions of each goal, on "
-            f"{results.num_tasks} held-out goals, ± 95 % interval over the "
-            "goals. The step size is that of the first update, half of it of "
-            "the others.",
-        ]
-        for found in networks:
-            count = sum(found.evaluations[0].counts["unstable_episodes"])
-            if count:
-                notes.append(
-                    f"{network_label(found.label)}: the simulation broke down "
-                    f"in {count} episodes, which are left out."
-                )
-        return notes
-
-    def draw(
-        self,
-        directory: pathlib.Path,
-        name: str,
-        networks: Sequence[Results[Self]],
-    ) -> None:
-        # Matplotlib takes long to import.
-        from maml_tf.experiments.figures.policies import plot_policies
-
-        plot_policies(directory, name, networks)

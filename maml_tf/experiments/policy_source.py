@@ -2,14 +2,60 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from maml_tf.errors import ConfigError
+from maml_tf.experiments.evaluation import Published
 from maml_tf.experiments.experiment import Experiment
-from maml_tf.experiments.source import DataSource, Published
+from maml_tf.experiments.labels import network_label
+from maml_tf.experiments.reporter import Reporter
+from maml_tf.experiments.results import Results
+from maml_tf.experiments.source import DataSource
 from maml_tf.rl.config import RLConfig, joint_iterations
 from maml_tf.rl.environments.spec import EnvironmentSpec
 from maml_tf.training.config import ITERATIONS, TrainingConfig
+
+
+class PolicyReporter(Reporter):
+    """Returns by updates, the course of training, and rollouts."""
+
+    learns = "policy"
+    chosen_in = "training"
+
+    def title(self, results: Results) -> str:
+        datasource = results.experiment.config.datasource
+        return f"{datasource}, reinforcement learning"
+
+    def updates_in_table(self, results: Results) -> Sequence[int]:
+        return range(results.evaluations[0].values.shape[1])
+
+    def notes(self, networks: Sequence[Results]) -> list[str]:
+        results = networks[0]
+        transitions = results.evaluations[0].counts["transitions_per_goal"]
+        notes = [
+            "Return (sum of rewards, not discounted) with fresh data, K "
+            f"rollouts or {transitions} transitions of each goal, on "
+            f"{results.num_tasks} held-out goals, ± 95 % interval over the "
+            "goals. The step size is that of the first update, half of it of "
+            "the others.",
+        ]
+        for found in networks:
+            count = sum(found.evaluations[0].counts["unstable_episodes"])
+            if count:
+                notes.append(
+                    f"{network_label(found.label)}: the simulation broke down "
+                    f"in {count} episodes, which are left out."
+                )
+        return notes
+
+    def draw(
+        self, directory: pathlib.Path, name: str, networks: Sequence[Results]
+    ) -> None:
+        # Matplotlib takes long to import.
+        from maml_tf.experiments.figures.policies import plot_policies
+
+        plot_policies(directory, name, networks)
 
 
 class PolicySource(DataSource):
@@ -23,6 +69,7 @@ class PolicySource(DataSource):
     config_class = RLConfig
     evaluation_options = frozenset({"best"})
     without = frozenset({"norm", "method"})
+    reporter = PolicyReporter()
     large_ops = True
 
     def __init__(self, spec: EnvironmentSpec):
@@ -55,7 +102,7 @@ class PolicySource(DataSource):
         from maml_tf.experiments.policies import PolicyExperiment
 
         del data_dir
-        return PolicyExperiment(config, self)
+        return PolicyExperiment(config)
 
     def baselines(self, config: RLConfig) -> list[TrainingConfig]:
         """The pretrained and the oracle policy, trained as the original's."""

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from typing import Any
 
-import maml_tf
+from maml_tf.version import __version__
 
 _PACKAGES = ("tensorflow", "keras", "numpy")
 
@@ -20,7 +20,7 @@ def versions() -> dict[str, str]:
     packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return {
         "python": platform.python_version(),
-        "maml_tf": maml_tf.__version__,
+        "maml_tf": __version__,
         **packages,
     }
 
@@ -64,7 +64,7 @@ def _short(commit: str | None) -> str:
 
 @functools.cache
 def _checkout() -> dict[str, Any]:
-    root = pathlib.Path(maml_tf.__file__).resolve().parent.parent
+    root = pathlib.Path(__file__).resolve().parents[2]
 
     def git(*arguments: str) -> str:
         return subprocess.run(

@@ -3,7 +3,7 @@
 from maml_tf.errors import ConfigError
 from maml_tf.experiments.image_sources import IMAGE_SOURCES, own_images
 from maml_tf.experiments.policy_source import PolicySource
-from maml_tf.experiments.sinusoids import SinusoidSource
+from maml_tf.experiments.sinusoid_source import SinusoidSource
 from maml_tf.experiments.source import DataSource
 from maml_tf.rl.environments.registry import ENVIRONMENTS
 

@@ -11,15 +11,15 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from maml_tf.experiments.evaluation import Evaluation, Published
 from maml_tf.experiments.labels import network_label
+from maml_tf.experiments.registry import find_source
+from maml_tf.experiments.reporter import Reporter
 from maml_tf.experiments.results import (
     NORM_BY,
-    Evaluation,
     Results,
     as_json,
-    published,
 )
-from maml_tf.experiments.source import Published
 from maml_tf.files import write_atomically
 from maml_tf.learner.scores import Summary
 
@@ -48,16 +48,16 @@ def report(
         write_atomically(directory / f"{name}.json", content)
     header, rows = table_header(networks), table_rows(networks)
     notes = table_notes(networks)
-    experiment = networks[0].experiment
-    _print(experiment.title, header, rows, notes, console)
+    reporter = _reporter(networks)
+    _print(reporter.title(networks[0]), header, rows, notes, console)
     write_atomically(directory / f"{name}.md", _markdown(header, rows, notes))
-    experiment.draw(directory, name, networks)
+    reporter.draw(directory, name, networks)
 
 
 def table_header(networks: list[Results]) -> list[str]:
     """Titles of the columns."""
     statistics = ["norm by"] if _statistics(networks) else []
-    learns = networks[0].experiment.learns
+    learns = _reporter(networks).learns
     return [learns, "K", *statistics, "step"] + [
         f"{u} update" + ("s" if u != 1 else "") for u in _updates(networks)
     ]
@@ -87,7 +87,7 @@ def table_rows(networks: list[Results]) -> list[list[str]]:
                     ),
                 ]
             )
-            points = published(results, key.num_shots)
+            points = results.published.get(key.num_shots)
             if points and key.statistics != "support":
                 rows.append(
                     [
@@ -108,8 +108,8 @@ def table_rows(networks: list[Results]) -> list[list[str]]:
 
 def table_notes(networks: list[Results]) -> list[str]:
     """What a reader of the table has to know."""
-    experiment = networks[0].experiment
-    notes = experiment.notes(networks)
+    reporter = _reporter(networks)
+    notes = reporter.notes(networks)
     queries = networks[0].evaluations[0].num_queries
     if queries is not None and not _with_k_queries(networks[0]):
         plural = "s" if queries > 1 else ""
@@ -139,7 +139,7 @@ def table_notes(networks: list[Results]) -> list[str]:
         )
     notes += [
         f"{network_label(results.label)}: weights of iteration "
-        f"{results.iteration}, the best in {experiment.chosen_in}."
+        f"{results.iteration}, the best in {reporter.chosen_in}."
         if results.settings.best
         else f"{network_label(results.label)}: as of iteration "
         f"{results.iteration} of "
@@ -151,7 +151,11 @@ def table_notes(networks: list[Results]) -> list[str]:
 
 
 def _updates(networks: list[Results]) -> Sequence[int]:
-    return networks[0].experiment.updates_in_table(networks)
+    return _reporter(networks).updates_in_table(networks[0])
+
+
+def _reporter(networks: list[Results]) -> Reporter:
+    return find_source(networks[0].experiment.config.datasource).reporter
 
 
 def _statistics(networks: list[Results]) -> bool:
@@ -170,7 +174,7 @@ def _with_k_queries(results: Results) -> bool:
 
 def _as_the_original(results: Results) -> bool:
     """Whether what stands beside the paper is measured as its code does."""
-    if not any(published(results, k) for k in results.shots):
+    if not any(results.published.values()):
         return True
     return (
         results.split == "test"

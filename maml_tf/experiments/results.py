@@ -4,53 +4,22 @@ import dataclasses
 import io
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from maml_tf.experiments.evaluation import Evaluation, Published
 from maml_tf.experiments.experiment import Experiment
-from maml_tf.experiments.metric import Metric
 from maml_tf.experiments.provenance import code
 from maml_tf.experiments.settings import EvaluationSettings
-from maml_tf.experiments.source import Published
 from maml_tf.files import write_atomically
-from maml_tf.learner.scores import Summary, summarize
+from maml_tf.learner.scores import Summary
 
 ExperimentT = TypeVar("ExperimentT", bound=Experiment, covariant=True)
 
 # By the statistics of an evaluation, the set that they are of.
 NORM_BY: dict[str | None, str] = {"transductive": "query", "support": "support"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """One network on the held-out tasks with K examples each.
-
-    Attributes:
-        num_shots: K of the support set (of each class, in classification).
-        alpha: the step size, of the first update where they differ; None
-            where the method has none.
-        alpha_searched: whether it was searched on the validation tasks.
-        values: of the metric on query sets, float32 [num_tasks, updates + 1].
-        metric: what the values are.
-        num_queries: Q of the query set (of each class, in classification);
-            None for a policy.
-        statistics: as `SupervisedExperiment.statistics`.
-        counts: of a policy's rollouts, by name.
-    """
-
-    num_shots: int
-    alpha: float | None
-    alpha_searched: bool
-    values: np.ndarray
-    metric: Metric
-    num_queries: int | None = None
-    statistics: str | None = None
-    counts: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-    @property
-    def summaries(self) -> list[Summary]:
-        return summarize(self.values, self.metric.largest, self.metric.worst)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +34,8 @@ class Results(Generic[ExperimentT]):
         settings: what was asked for.
         trained_by: what ran in each stretch of training
             (`RunDirectory.stretches`).
+        published: the paper's numbers for such a network, by K and number of
+            updates.
     """
 
     label: str
@@ -73,6 +44,9 @@ class Results(Generic[ExperimentT]):
     evaluations: list[Evaluation]
     settings: EvaluationSettings
     trained_by: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    published: Mapping[int, Mapping[int, Published]] = dataclasses.field(
+        default_factory=dict
+    )
 
     @property
     def split(self) -> str:
@@ -99,12 +73,6 @@ class Results(Generic[ExperimentT]):
             for e in self.evaluations
             if e.num_shots == num_shots and statistics in (None, e.statistics)
         )
-
-
-def published(results: Results, num_shots: int) -> dict[int, Published]:
-    """What the paper reports of a network with K shots, by updates."""
-    config = results.experiment.config
-    return results.experiment.source.published(results.label, config, num_shots)
 
 
 def write_results(directory: pathlib.Path, results: Results) -> None:

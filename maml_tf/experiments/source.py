@@ -3,17 +3,12 @@
 import abc
 import dataclasses
 import pathlib
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
+from maml_tf.experiments.evaluation import Published
 from maml_tf.experiments.experiment import Experiment
+from maml_tf.experiments.reporter import Reporter
 from maml_tf.training.config import TrainingConfig
-
-
-class Published(NamedTuple):
-    """A number of the paper; `ci95` is None where it gives no interval."""
-
-    mean: float
-    ci95: float | None = None
 
 
 class DataSource(abc.ABC):
@@ -28,6 +23,7 @@ class DataSource(abc.ABC):
         evaluation_options: the fields of `EvaluationSettings` that it has
             beyond those of all.
         without: fields of `config_class` that have no choice here.
+        reporter: reports on its experiments.
         large_ops: whether TensorFlow should split operations over the cores.
     """
 
@@ -35,6 +31,7 @@ class DataSource(abc.ABC):
     words: ClassVar[str]
     config_class: ClassVar[type[TrainingConfig]]
     evaluation_options: ClassVar[frozenset[str]]
+    reporter: ClassVar[Reporter]
     without: ClassVar[frozenset[str]] = frozenset()
     large_ops: ClassVar[bool] = False
 

@@ -11,17 +11,16 @@ from rich.console import Console
 
 from maml_tf.core.losses import ObjectiveFn
 from maml_tf.core.network import Network
+from maml_tf.core.task_stream import TaskStream
 from maml_tf.datasets.class_splits import SPLITS
 from maml_tf.errors import ExportError
+from maml_tf.experiments.evaluation import Evaluation
 from maml_tf.experiments.experiment import Experiment
-from maml_tf.experiments.results import Evaluation, Results
 from maml_tf.experiments.settings import EvaluationSettings
-from maml_tf.experiments.source import DataSource
 from maml_tf.export.saved_model import export_method
 from maml_tf.learner.evaluation import NUM_TASKS
 from maml_tf.learner.learner import Learner
-from maml_tf.learner.step_size import best_step_size
-from maml_tf.tasks.stream import TaskStream
+from maml_tf.methods.step_size import best_step_size
 from maml_tf.training.config import TrainingConfig
 from maml_tf.training.files import LOSSES, TrainingFiles
 
@@ -48,8 +47,6 @@ class SupervisedExperiment(Experiment):
         clip: bound of each element of the meta-gradient, or None.
     """
 
-    learns = "network"
-    chosen_in = "validation"
     example_call = (
         '["adapt_and_predict"](support_inputs=..., support_targets=..., '
         "query_inputs=..., num_updates=...)"
@@ -64,7 +61,6 @@ class SupervisedExperiment(Experiment):
     def __init__(
         self,
         config: TrainingConfig,
-        source: DataSource,
         model: keras.Model,
         loss: ObjectiveFn,
         metrics: Sequence[str] = (),
@@ -72,13 +68,11 @@ class SupervisedExperiment(Experiment):
         """
         Args:
             config: the settings.
-            source: where its tasks come from.
             model: the network, at its initial values.
             loss: of (targets, outputs), in training.
             metrics: as for `Learner`.
         """
         self.config = config
-        self.source = source
         self.learner = Learner(
             model, loss, method=config.meta_method, metrics=metrics
         )
@@ -169,14 +163,6 @@ class SupervisedExperiment(Experiment):
                 directory=files,
                 progress=console,
             )
-
-    def notes(self, networks: Sequence[Results]) -> list[str]:
-        metric, results = self.reports, networks[0]
-        return [
-            f"{metric.name.capitalize()}{metric.unit} on the query sets of "
-            f"{results.num_tasks} {results.split} tasks, ± 95 % interval; 0 "
-            "updates is the query set, too."
-        ]
 
     def evaluate(
         self, settings: EvaluationSettings, trained: bool

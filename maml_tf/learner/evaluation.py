@@ -9,8 +9,8 @@ from maml_tf.core.losses import ObjectiveFn
 from maml_tf.core.maml import Params, StepSize, Task
 from maml_tf.core.network import Network
 from maml_tf.core.task_loops import TaskLoop, loops_for, trace_with_best_loop
+from maml_tf.core.task_stream import TaskStream
 from maml_tf.methods.method import Method, State
-from maml_tf.tasks.stream import TaskStream
 
 NUM_TASKS = 600  # of the paper's evaluations
 CHUNK = 50  # tasks that are adapted at once: bounds memory

@@ -14,6 +14,7 @@ from rich.console import Console
 from maml_tf.core.losses import Batch
 from maml_tf.core.maml import LossFn, MetaGradient, Params, StepSize, Task
 from maml_tf.core.network import Network
+from maml_tf.core.task_stream import TaskStream
 from maml_tf.errors import ConfigError, check_whole_number
 from maml_tf.learner import exporting, saving
 from maml_tf.learner.adapted_model import AdaptedModel, check_statistics
@@ -27,7 +28,6 @@ from maml_tf.learner.trainer import Trainer
 from maml_tf.methods.maml import MAML
 from maml_tf.methods.meta_sgd import MetaSGD
 from maml_tf.methods.method import Method
-from maml_tf.tasks.stream import TaskStream
 from maml_tf.training.files import TrainingFiles
 from maml_tf.training.history import History
 from maml_tf.training.validation import (

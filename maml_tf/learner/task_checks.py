@@ -11,6 +11,7 @@ from absl import logging
 from maml_tf.core.losses import Batch
 from maml_tf.core.maml import Params, Task
 from maml_tf.core.network import Network
+from maml_tf.core.task_stream import TaskStream
 from maml_tf.errors import ConfigError, DataError
 from maml_tf.learner.model_checks import (
     cancelled_biases,
@@ -21,7 +22,6 @@ from maml_tf.learner.model_checks import (
 from maml_tf.learner.objectives import CATEGORICAL, SPARSE, Objective
 from maml_tf.methods.method import Method
 from maml_tf.tasks import batches
-from maml_tf.tasks.stream import TaskStream
 
 
 class TaskChecks:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from maml_tf.learner.step_size import best_step_size
+from maml_tf.methods.step_size import best_step_size
 from maml_tf.rl.learner import PolicyLearner
 from maml_tf.rl.rollouts import Rollouts
 

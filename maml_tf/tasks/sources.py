@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from maml_tf.core.losses import Batch
+from maml_tf.core.task_stream import TaskStream
 from maml_tf.datasets import image_files
 from maml_tf.datasets.packed_images import ImageClasses
 from maml_tf.errors import ConfigError, DataError
@@ -26,7 +27,6 @@ from maml_tf.tasks.sampled import (
     names_of_split,
 )
 from maml_tf.tasks.series import concatenate, read_csv
-from maml_tf.tasks.stream import TaskStream
 
 _GREY = (0.299, 0.587, 0.114)  # of red, green, blue: ITU-R BT.601
 

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from maml_tf.core.maml import Task
 from maml_tf.core.meta_step import MetaStep
+from maml_tf.core.task_stream import TaskStream
 from maml_tf.errors import TrainingDivergedError
-from maml_tf.tasks.stream import TaskStream
 from maml_tf.training.callbacks import KerasCallbacks
 from maml_tf.training.files import TrainingFiles
 from maml_tf.training.history import History

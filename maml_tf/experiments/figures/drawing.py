@@ -13,7 +13,6 @@ from maml_tf.experiments.results import (
     NORM_BY,
     Evaluation,
     Results,
-    published,
 )
 from maml_tf.plotting import write_figure
 
@@ -81,7 +80,7 @@ def _plot_panel(axis, networks: Sequence[Results], num_shots: int) -> None:
         for evaluation in results.evaluations:
             if evaluation.num_shots == num_shots:
                 _plot_curve(axis, results, evaluation)
-        points = published(results, num_shots)
+        points = results.published.get(num_shots, {})
         if points:
             axis.errorbar(
                 list(points),

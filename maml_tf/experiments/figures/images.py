@@ -1,7 +1,6 @@
 """Figures of the image experiments, as PNG files."""
 
 import pathlib
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -9,13 +8,11 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 
 from maml_tf.core.losses import Batch
 from maml_tf.experiments.figures.drawing import logarithmic
+from maml_tf.experiments.images import ImageExperiment
 from maml_tf.experiments.labels import color, network_label
-from maml_tf.experiments.results import Results, published
+from maml_tf.experiments.results import Results
 from maml_tf.plotting import write_figure
 from maml_tf.training.logs import read_rows
-
-if TYPE_CHECKING:
-    from maml_tf.experiments.images import ImageExperiment
 
 MOST_CLASSES = 10  # in a contact sheet
 MOST_LETTERS = 17  # of a line above a column of it
@@ -24,7 +21,7 @@ RIGHT, WRONG = "#2f855a", "#c1272d"
 
 def plot_episode(
     path: pathlib.Path,
-    results: "Results[ImageExperiment]",
+    results: Results[ImageExperiment],
     num_shots: int,
     index: int = 0,
 ) -> None:
@@ -43,7 +40,7 @@ def plot_episode(
     support, query = (Batch(*(x[0] for x in b)) for b in task)
     learner = experiment.evaluated(num_shots)
     updates = max(
-        published(results, num_shots), default=learner.method.num_steps
+        results.published.get(num_shots, {}), default=learner.method.num_steps
     )
     statistics = evaluation.statistics or "transductive"
     said = []

@@ -3,14 +3,14 @@
 import copy
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from maml_tf.experiments.figures.drawing import plot_metric_by_updates
 from maml_tf.experiments.labels import color, network_label
-from maml_tf.experiments.results import Results, published
+from maml_tf.experiments.policies import PolicyExperiment
+from maml_tf.experiments.results import Results
 from maml_tf.plotting import write_figure
 from maml_tf.rl.environments.recording import Episode, Recording
 from maml_tf.rl.environments.registry import environment_spec
@@ -18,14 +18,11 @@ from maml_tf.rl.environments.spec import Demonstration
 from maml_tf.rl.evaluation import rollouts_by_updates
 from maml_tf.training.logs import read_rows
 
-if TYPE_CHECKING:
-    from maml_tf.experiments.policies import PolicyExperiment
-
 
 def plot_policies(
     directory: pathlib.Path,
     name: str,
-    networks: "Sequence[Results[PolicyExperiment]]",
+    networks: Sequence[Results[PolicyExperiment]],
 ) -> None:
     """All figures of a report.
 
@@ -59,7 +56,7 @@ def plot_training(
     rows = read_rows(directory / "train.csv")
     iterations = [row["iteration"] for row in rows]
     config = results.experiment.config
-    points = published(results, config.num_shots)
+    points = results.published.get(results.shots[0], {})
 
     def draw(figure: Figure) -> None:
         axis = figure.subplots()
@@ -87,7 +84,7 @@ def plot_training(
     write_figure(path, (5.6, 4.2), draw)
 
 
-def demonstration(results: "Results[PolicyExperiment]") -> Demonstration:
+def demonstration(results: Results[PolicyExperiment]) -> Demonstration:
     """The policy of some results, for figures of its environment."""
     learner = results.experiment.learner
     evaluation = results.evaluations[0]

@@ -2,7 +2,6 @@
 
 import pathlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,11 +9,9 @@ from matplotlib.figure import Figure
 from maml_tf.core.losses import Batch
 from maml_tf.experiments.labels import color, network_label
 from maml_tf.experiments.results import Results
+from maml_tf.experiments.sinusoids import SinusoidExperiment
 from maml_tf.plotting import write_figure
 from maml_tf.tasks.sinusoids import INPUTS
-
-if TYPE_CHECKING:
-    from maml_tf.experiments.sinusoids import SinusoidExperiment
 
 UPDATES_SHOWN = {0: ":", 1: "--", 10: "-"}
 CURVE_POINTS = 200
@@ -22,7 +19,7 @@ CURVE_POINTS = 200
 
 def plot_fits(
     path: pathlib.Path,
-    networks: "Sequence[Results[SinusoidExperiment]]",
+    networks: Sequence[Results[SinusoidExperiment]],
     num_shots: int,
     tasks=(0, 1, 2),
 ) -> None:
@@ -68,7 +65,7 @@ def plot_fits(
 
 
 def _plot_fit(
-    axis, results: "Results[SinusoidExperiment]", num_shots, index, grid
+    axis, results: Results[SinusoidExperiment], num_shots, index, grid
 ) -> None:
     experiment = results.experiment
     stream = experiment.tasks(results.split, num_shots)
