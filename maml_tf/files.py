@@ -1,7 +1,13 @@
-"""Writing files so that a reader finds the old content or the new."""
+"""Writing and reading files so that a crash or another process does no harm."""
 
+import contextlib
+import fcntl
+import json
 import os
 import pathlib
+import shutil
+from collections.abc import Iterator
+from typing import Any
 
 SCRATCH_SUFFIX = ".writing"  # of what a crash may leave behind
 
@@ -16,3 +22,62 @@ def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(scratch, path)
+
+
+def replace_directory(
+    new: pathlib.Path,
+    target: pathlib.Path,
+    aside: pathlib.Path,
+    keep: bool = False,
+) -> None:
+    """Puts a directory in the place of another, or where there is none yet.
+
+    A directory cannot be renamed over one with content, so the old one goes
+    aside first: a kill between the two renames leaves it there.
+
+    Args:
+        new: the new directory, whole.
+        target: its place.
+        aside: where the old one goes, in place of what lies there.
+        keep: leave the old one there, rather than remove it.
+    """
+    replaced = target.exists()
+    if replaced:
+        shutil.rmtree(aside, ignore_errors=True)
+        os.rename(target, aside)
+    os.rename(new, target)
+    if replaced and not keep:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(path: pathlib.Path, busy: Exception) -> Iterator[None]:
+    """Holds a lock that the system releases when the process ends.
+
+    Args:
+        path: the lock file; made if it is not there.
+        busy: raised if another process holds the lock.
+    """
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as e:
+            raise busy from e
+        yield
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """The object in a JSON file; an empty one if it holds anything else.
+
+    So a file of ours has a known number under `format`, and whoever reads it
+    checks that first.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if it is not JSON.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except RecursionError as e:
+        raise ValueError(f"{path} is nested too deeply") from e
+    return content if isinstance(content, dict) else {}

@@ -12,7 +12,6 @@ directories.
 """
 
 import dataclasses
-import json
 import os
 import pathlib
 import tokenize
@@ -23,6 +22,7 @@ import numpy as np
 
 from maml_tf.datasets.class_splits import SPLITS
 from maml_tf.errors import DataError
+from maml_tf.files import read_json
 
 FORMAT = 1
 INDEX = "index.json"
@@ -151,7 +151,7 @@ def read_index(directory: pathlib.Path) -> dict:
             f"There is no directory {directory}: the data set was not prepared."
         )
     try:
-        index = json.loads((directory / INDEX).read_bytes())
+        index = read_json(directory / INDEX)
     except FileNotFoundError as e:
         raise DataError(
             f"{directory} is not a packed data set: it has no {INDEX}."
@@ -160,12 +160,12 @@ def read_index(directory: pathlib.Path) -> dict:
         raise DataError(
             f"{directory / INDEX} cannot be read ({e.strerror})."
         ) from e
-    except (ValueError, RecursionError) as e:
+    except ValueError as e:
         raise DataError(
             f"{directory / INDEX} is damaged: it is not JSON; import the data "
             "set again."
         ) from e
-    found = index.get("format") if isinstance(index, dict) else None
+    found = index.get("format")
     if found != FORMAT:
         raise DataError(
             f"{directory} was packed in format {found}; this version reads "

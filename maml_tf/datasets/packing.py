@@ -1,7 +1,6 @@
 """Writes packed data sets, whole or not at all, and verifies them."""
 
 import contextlib
-import fcntl
 import hashlib
 import io
 import json
@@ -21,7 +20,14 @@ from maml_tf.datasets.packed_images import (
     read_index,
 )
 from maml_tf.errors import DataError
-from maml_tf.files import SCRATCH_SUFFIX, write_atomically
+from maml_tf.files import (
+    SCRATCH_SUFFIX,
+    locked,
+    replace_directory,
+    write_atomically,
+)
+
+_REPLACED = ".replaced"  # of the old data set while the new one takes its place
 
 
 class ArrayWriter:
@@ -117,7 +123,11 @@ def packing(
     directory = pathlib.Path(directory).resolve()
     directory.parent.mkdir(parents=True, exist_ok=True)
     scratch = _beside(directory, SCRATCH_SUFFIX)
-    with _locked(directory), contextlib.ExitStack() as cleanup:
+    busy = DataError(
+        f"Another process is importing to {directory}. Wait for it."
+    )
+    lock = _beside(directory, ".lock")
+    with locked(lock, busy), contextlib.ExitStack() as cleanup:
         _finish_what_was_killed(directory)
         _check_replaceable(directory)
         cleanup.callback(shutil.rmtree, scratch, ignore_errors=True)
@@ -130,7 +140,7 @@ def packing(
         for name, writer in writers.items():
             entries[name]["sha256"] = writer.finish()
         write_atomically(scratch / INDEX, json.dumps(index))
-        _put_in_place(scratch, directory)
+        replace_directory(scratch, directory, _beside(directory, _REPLACED))
 
 
 def verify(directory: str | os.PathLike) -> PackedImages:
@@ -156,18 +166,6 @@ def _beside(directory: pathlib.Path, suffix: str) -> pathlib.Path:
     return directory.with_name(f".{directory.name}{suffix}")
 
 
-@contextlib.contextmanager
-def _locked(directory: pathlib.Path) -> Iterator[None]:
-    with open(_beside(directory, ".lock"), "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as e:
-            raise DataError(
-                f"Another process is importing to {directory}. Wait for it."
-            ) from e
-        yield
-
-
 def _check_replaceable(directory: pathlib.Path) -> None:
     """Refuses to replace anything that is not a packed data set."""
     if not (directory.exists() or directory.is_symlink()):
@@ -184,18 +182,9 @@ def _check_replaceable(directory: pathlib.Path) -> None:
         )
 
 
-def _put_in_place(scratch: pathlib.Path, directory: pathlib.Path) -> None:
-    """Renames, for a directory cannot be renamed over one with content."""
-    aside = _beside(directory, ".replaced")
-    if directory.exists():
-        os.rename(directory, aside)
-    os.rename(scratch, directory)
-    shutil.rmtree(aside, ignore_errors=True)
-
-
 def _finish_what_was_killed(directory: pathlib.Path) -> None:
     """Puts the old data set back, and removes what was half written."""
-    aside = _beside(directory, ".replaced")
+    aside = _beside(directory, _REPLACED)
     if aside.exists() and not directory.exists():
         os.rename(aside, directory)
     shutil.rmtree(aside, ignore_errors=True)

@@ -15,9 +15,9 @@ from maml_tf.errors import ConfigError, RunDirectoryError
 from maml_tf.experiments.provenance import difference, provenance
 from maml_tf.experiments.registry import find_source
 from maml_tf.experiments.source import DataSource
-from maml_tf.files import SCRATCH_SUFFIX, write_atomically
+from maml_tf.files import SCRATCH_SUFFIX, read_json, write_atomically
 from maml_tf.training.config import TrainingConfig
-from maml_tf.training.files import locked
+from maml_tf.training.files import LOCK, training_lock
 
 FORMAT = 1
 _INSTEAD = "Choose another run, or for training another logdir."
@@ -74,7 +74,7 @@ class RunDirectory:
         """
         path = logdir / config.run_name
         if path.is_dir() and not resume:
-            with locked(path):
+            with training_lock(path):
                 _move_aside(path)
         if (path / "config.json").exists():
             found = cls.open(path)
@@ -145,7 +145,7 @@ class RunDirectory:
             RunDirectoryError: if it is none, or of another format.
         """
         try:
-            content = json.loads((path / "config.json").read_text())
+            content = read_json(path / "config.json")
         except OSError as e:
             wrong = (
                 f"{path} is not a run directory: its config.json cannot be "
@@ -160,7 +160,7 @@ class RunDirectory:
                 f"{_INSTEAD}",
                 "logdir",
             ) from e
-        found = content.get("format") if isinstance(content, dict) else None
+        found = content.get("format")
         if found != FORMAT:
             raise RunDirectoryError(
                 f"{path} was written in format {found}; this version reads "
@@ -212,7 +212,7 @@ def _holds_something(path: pathlib.Path) -> bool:
     if not path.is_dir():
         return True
     return any(
-        p.name != "lock" and not p.name.endswith(SCRATCH_SUFFIX)
+        p.name != LOCK and not p.name.endswith(SCRATCH_SUFFIX)
         for p in path.iterdir()
     )
 

@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from maml_tf.core.losses import Batch
 from maml_tf.errors import ConfigError, first_lines
+from maml_tf.files import read_json, replace_directory
 from maml_tf.learner.objectives import Objective
 from maml_tf.methods.registry import make_method
 
@@ -66,14 +67,7 @@ def save(learner: Any, path: str | os.PathLike) -> None:
         content = io.BytesIO()
         np.savez(content, *(v.numpy() for v in learner.method_variables))
         (scratch / _METHOD).write_bytes(content.getvalue())
-    if path.exists():
-        aside = path.with_name(f".old-{path.name}")
-        shutil.rmtree(aside, ignore_errors=True)
-        os.rename(path, aside)
-        os.rename(scratch, path)
-        shutil.rmtree(aside)
-    else:
-        os.rename(scratch, path)
+    replace_directory(scratch, path, path.with_name(f".old-{path.name}"))
 
 
 def load(
@@ -120,14 +114,14 @@ def load(
 
 def _read_settings(path: pathlib.Path) -> dict[str, Any]:
     try:
-        settings = json.loads((path / _SETTINGS).read_text())
+        settings = read_json(path / _SETTINGS)
         found = settings["format"]
     except OSError as e:
         raise ConfigError(
             f"{path} is no saved learner: {_SETTINGS} cannot be read "
             f"({e.strerror})."
         ) from e
-    except (ValueError, KeyError, TypeError) as e:
+    except (ValueError, KeyError) as e:
         raise ConfigError(
             f"{path / _SETTINGS} is damaged; save the learner again."
         ) from e

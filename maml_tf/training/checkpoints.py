@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import pathlib
 import shutil
 
@@ -11,7 +10,7 @@ import tensorflow as tf
 from absl import logging
 
 from maml_tf.errors import RunDirectoryError, TrainingDivergedError
-from maml_tf.files import write_atomically
+from maml_tf.files import replace_directory, write_atomically
 
 _MANIFEST = "manifest.json"
 _SCRATCH = ".writing"
@@ -84,18 +83,11 @@ class Checkpoints:
         manifest = {"iteration": iteration, "sha256": _checksums(scratch)}
         write_atomically(scratch / _MANIFEST, json.dumps(manifest, indent=2))
         target = self._path(iteration)
-        if target.exists():
-            # Training went on from an older one: this one is damaged, or was
-            # written just before a kill.
-            whole = self._damage(iteration) is None
-            aside = target.with_name(f"damaged-{target.name}")
-            shutil.rmtree(aside, ignore_errors=True)
-            os.rename(target, aside)
-            os.rename(scratch, target)
-            if whole:
-                shutil.rmtree(aside)
-        else:
-            os.rename(scratch, target)
+        # One of this iteration is there if training went on from an older
+        # one: it is damaged, or was written just before a kill.
+        damaged = target.exists() and self._damage(iteration) is not None
+        aside = target.with_name(f"damaged-{target.name}")
+        replace_directory(scratch, target, aside, keep=damaged)
         iterations = self.iterations()
         kept = [i for i in iterations if i <= iteration][-self._keep :]
         for old in set(iterations) - set(kept):

@@ -9,7 +9,6 @@ lock             kept by the process that trains
 """
 
 import contextlib
-import fcntl
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -17,9 +16,11 @@ from collections.abc import Iterator, Sequence
 import tensorflow as tf
 
 from maml_tf.errors import RunDirectoryError
+from maml_tf.files import locked
 from maml_tf.training.checkpoints import Checkpoints
 from maml_tf.training.logs import IterationLog
 
+LOCK = "lock"
 LOSSES = ("pre_update", "post_update")
 
 
@@ -102,24 +103,21 @@ class TrainingFiles:
                 f"Cannot write to {self._path} ({e.strerror}). Choose another "
                 "directory."
             ) from e
-        with locked(self._path):
+        with training_lock(self._path):
             yield
 
 
-@contextlib.contextmanager
-def locked(path: pathlib.Path) -> Iterator[None]:
+def training_lock(path: pathlib.Path) -> contextlib.AbstractContextManager:
     """Keeps a second process from training in the same directory.
 
     Raises:
-        RunDirectoryError: if there is one.
+        RunDirectoryError: when entered, if there is one.
     """
-    with open(path / "lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as e:
-            raise RunDirectoryError(
-                f"Another process is training in {path}. Wait for it, or "
-                "choose another logdir.",
-                "logdir",
-            ) from e
-        yield
+    return locked(
+        path / LOCK,
+        RunDirectoryError(
+            f"Another process is training in {path}. Wait for it, or choose "
+            "another logdir.",
+            "logdir",
+        ),
+    )
