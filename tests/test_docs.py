@@ -79,7 +79,13 @@ def test_the_readmes_folder_of_images(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["docs/my_data.md", "docs/my_model.md", "docs/one_image.md"]
+    "name",
+    [
+        "docs/methods.md",
+        "docs/my_data.md",
+        "docs/my_model.md",
+        "docs/one_image.md",
+    ],
 )
 def test_the_pages_on_own_data_and_models(name, tmp_path, monkeypatch):
     """The blocks of a page are one program."""
