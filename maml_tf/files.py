@@ -1,13 +1,13 @@
-"""Writing files so that a reader finds the old content or the new."""
+"""Atomic writes: a reader finds a file's old content or its new one."""
 
 import os
 import pathlib
 
-SCRATCH_SUFFIX = ".writing"  # of what a crash may leave behind
+SCRATCH_SUFFIX = ".writing"  # of files that a crash may leave behind
 
 
 def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
-    """Replaces a file's content; a crash leaves the old or the new, whole."""
+    """Replaces a file's content; a crash leaves the old or the new one."""
     if isinstance(content, str):
         content = content.encode()
     scratch = path.with_name(f".{path.name}{SCRATCH_SUFFIX}")
