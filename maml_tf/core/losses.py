@@ -54,8 +54,8 @@ def predict(
         training: True normalizes a batch by its own statistics, as the
             paper's networks always do.
         reference: inputs whose statistics batch normalization uses instead;
-            each output then depends on its own input alone. Needs
-            the exact layers of normalization.py.
+            each output then depends on its own input alone. Needs the exact
+            layers of normalization.py.
 
     Raises:
         ValueError: if theta does not fit the model.

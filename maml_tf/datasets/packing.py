@@ -1,4 +1,4 @@
-"""Writes packed data sets, whole or not at all, and verifies them."""
+"""Writes packed data sets atomically, and verifies them."""
 
 import contextlib
 import fcntl
@@ -25,10 +25,10 @@ from maml_tf.files import SCRATCH_SUFFIX, write_atomically
 
 
 class ArrayWriter:
-    """A .npy file that is written image by image.
+    """A .npy file written image by image.
 
-    Ordinary writes, since the pages of a writable memory map would count as
-    the process' memory until the system finds the time to write them.
+    Uses ordinary writes, since the pages of a writable memory map count as the
+    process' memory until the system writes them.
     """
 
     def __init__(self, file: BinaryIO, shape: tuple[int, ...]):
@@ -54,7 +54,7 @@ class ArrayWriter:
         self._write(image.tobytes())
 
     def finish(self) -> str:
-        """Brings the file to the disk; returns its checksum."""
+        """Flushes the file to disk; returns its checksum."""
         if self._missing:
             raise ValueError(f"{self._missing} images are missing")
         self._file.flush()
@@ -76,20 +76,20 @@ def packing(
     arrays: dict[str, Sequence[tuple[str, int]]],
     splits: Mapping[str, Sequence[str]],
 ) -> Iterator[dict[str, ArrayWriter]]:
-    """A context that packs a data set, whole or not at all.
+    """A context that packs a data set atomically.
 
-    All is written beside the directory and renamed into its place at the end
-    of the context. If the context is left by an error, whatever was there
-    before stays. A kill leaves the old or the new data set too, but for the
-    instant between two renames; the next import mends that.
+    Everything is written beside the directory and renamed into place at the end
+    of the context. After an error, whatever was there before stays. A kill also
+    leaves the old or the new data set, except between two renames, which the
+    next import repairs.
 
     Args:
-        directory: where the data set is to lie.
-        name: of the data set.
-        about: anything about its making that JSON can hold.
+        directory: where to put the data set.
+        name: name of the data set.
+        about: where it came from and how it was made, as JSON values.
         image_shape: height, width, channels.
-        arrays: for each file, name and number of images of its classes, in
-            the order in which the images will be appended.
+        arrays: for each file, name and number of images of its classes, in the
+            order in which images will be appended.
         splits: names of classes; those of one split are in one array.
 
     Yields:
@@ -118,7 +118,7 @@ def packing(
     directory.parent.mkdir(parents=True, exist_ok=True)
     scratch = _beside(directory, SCRATCH_SUFFIX)
     with _locked(directory), contextlib.ExitStack() as cleanup:
-        _finish_what_was_killed(directory)
+        _recover(directory)
         _check_replaceable(directory)
         cleanup.callback(shutil.rmtree, scratch, ignore_errors=True)
         scratch.mkdir()
@@ -137,7 +137,7 @@ def verify(directory: str | os.PathLike) -> PackedImages:
     """Opens a packed data set and compares its arrays with their checksums.
 
     Raises:
-        DataError: as `PackedImages.open`, or if an array was changed.
+        DataError: as for `PackedImages.open`, or if an array was changed.
     """
     directory = pathlib.Path(directory)
     found = PackedImages.open(directory)
@@ -185,7 +185,7 @@ def _check_replaceable(directory: pathlib.Path) -> None:
 
 
 def _put_in_place(scratch: pathlib.Path, directory: pathlib.Path) -> None:
-    """Renames, for a directory cannot be renamed over one with content."""
+    """Renames twice, since a rename cannot replace a directory with content."""
     aside = _beside(directory, ".replaced")
     if directory.exists():
         os.rename(directory, aside)
@@ -193,8 +193,8 @@ def _put_in_place(scratch: pathlib.Path, directory: pathlib.Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _finish_what_was_killed(directory: pathlib.Path) -> None:
-    """Puts the old data set back, and removes what was half written."""
+def _recover(directory: pathlib.Path) -> None:
+    """Restores the old data set and removes partial files after a kill."""
     aside = _beside(directory, ".replaced")
     if aside.exists() and not directory.exists():
         os.rename(aside, directory)

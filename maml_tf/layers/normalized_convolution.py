@@ -30,8 +30,7 @@ class NormalizedConv2D(keras.Sequential):
     depend on the convolution's bias, and a tape returns None for it.
 
     The layers run one after the other outside of training, with a mask, and if
-    one of them leaves its inputs to Keras or has an activity
-    regularizer.
+    one of them leaves its inputs to Keras or has an activity regularizer.
     """
 
     def __init__(
