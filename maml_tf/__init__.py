@@ -1,8 +1,8 @@
 """Model-Agnostic Meta-Learning in TensorFlow 2 and Keras 3.
 
-The public names are those of `maml_tf.api`. They are imported when the first is
-asked for: TensorFlow takes seconds, and commands that do without it should not
-wait. Where Keras is there already, its layers are registered at once, so that
+The public names are those of `maml_tf.api`. They are imported on first use:
+TensorFlow takes seconds to load, and commands that do not need it should not
+wait. If Keras is loaded already, the layers are registered at once, so that
 `keras.models.load_model` finds them.
 """
 

@@ -1,4 +1,4 @@
-"""The public names, which `maml_tf` itself has too."""
+"""The public names, which `maml_tf` re-exports."""
 
 from maml_tf.core.gradient_check import (
     MetaGradientCheck,

@@ -1,4 +1,4 @@
-"""Errors that a user can mend; the command line prints them as one line."""
+"""Errors that a user can fix; the command line prints each as one line."""
 
 import numbers
 import re
@@ -6,11 +6,11 @@ from typing import Any
 
 
 class ExperimentError(Exception):
-    """Base: what was wrong, what was expected, what to do.
+    """Base class: says what was wrong, what was expected, what to do.
 
     Attributes:
-        fields: the settings that the message names, so that the command line
-            can name its flags instead.
+        fields: names of settings in the message, in whose place the command
+            line names its flags.
     """
 
     def __init__(self, message: str, *fields: str):
@@ -19,11 +19,11 @@ class ExperimentError(Exception):
 
 
 class ConfigError(ExperimentError):
-    """A setting, or a combination of settings, that makes no sense."""
+    """An invalid setting or combination of settings."""
 
 
 class RunDirectoryError(ExperimentError):
-    """A run directory that cannot be used for what was asked."""
+    """A run directory that cannot be used as requested."""
 
 
 class TrainingDivergedError(ExperimentError):
@@ -31,15 +31,15 @@ class TrainingDivergedError(ExperimentError):
 
 
 class DataError(ExperimentError):
-    """A data set that is missing, damaged or not what was asked for."""
+    """A data set that is missing, damaged or unsuitable."""
 
 
 class ExportError(ExperimentError):
-    """A network that cannot be exported where or as was asked."""
+    """A network that cannot be exported as requested."""
 
 
 def check_whole_number(name: str, value: Any, least: int) -> None:
-    """Checks that an argument is a whole number, and large enough.
+    """Checks that an argument is a whole number, at least `least`.
 
     Raises:
         ConfigError: if it is not.
@@ -54,8 +54,8 @@ def check_whole_number(name: str, value: Any, least: int) -> None:
 
 
 def first_lines(error: Exception) -> str:
-    """The start of what Keras or TensorFlow said, in one line."""
-    # Keras puts where before what, and what in bold.
+    """The start of a Keras or TensorFlow message, as one line."""
+    # Keras prints the location first and the message in bold.
     plain = re.sub(r"\x1b\[\d*m", "", str(error))
     lines = [line.strip() for line in plain.splitlines() if line.strip()]
     return " ".join(lines[:2])[:300]

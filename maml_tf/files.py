@@ -9,11 +9,11 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
-SCRATCH_SUFFIX = ".writing"  # of what a crash may leave behind
+SCRATCH_SUFFIX = ".writing"  # of files that a crash may leave behind
 
 
 def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
-    """Replaces a file's content; a crash leaves the old or the new, whole."""
+    """Replaces a file's content; a crash leaves the old or the new one."""
     if isinstance(content, str):
         content = content.encode()
     scratch = path.with_name(f".{path.name}{SCRATCH_SUFFIX}")

@@ -46,7 +46,7 @@ def dense_net(
     """Dense layers with ReLU between them.
 
     Weights are drawn from a normal distribution of standard deviation 0.01,
-    truncated at two of them; biases are 0.
+    truncated at two standard deviations; biases are 0.
 
     Args:
         input_dim: features of an example; inputs are [examples, input_dim].
@@ -109,7 +109,7 @@ def conv_net(
         image_shape: (height, width, channels); inputs are
             [examples, height, width, channels].
         num_ways: classes; outputs are logits [examples, num_ways].
-        num_filters: of each convolution.
+        num_filters: filters of each convolution.
         max_pool: pool rather than stride.
         norm: see `normalization_layer`.
         seed: of the initial weights.
@@ -170,5 +170,5 @@ def _dense_layers(
 
 
 def _layer_seeds(seed: int):
-    """One seed for each layer of a network, from the network's own."""
+    """One seed for each layer of a network, derived from the network's."""
     return iter(range(1000 * seed, 1000 * seed + 1000))

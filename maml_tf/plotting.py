@@ -1,4 +1,4 @@
-"""Writes figures of matplotlib in the project's style."""
+"""Writes Matplotlib figures in the project's style."""
 
 import io
 import pathlib

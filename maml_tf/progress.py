@@ -73,7 +73,7 @@ class TrainingProgress:
             )
 
     def _fitting(self, fields: list[str]) -> str:
-        """As many of them as leave the bar its place on the terminal."""
+        """As many of them as fit on the terminal beside the bar."""
         counts = 2 * len(str(self._total)) + 1
         taken = len(self._name) + BAR + counts + len("0:00:00 left") + 6
         while fields and taken + len("  ".join(fields)) > self._console.width:

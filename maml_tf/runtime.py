@@ -1,4 +1,4 @@
-"""How TensorFlow is started; this module alone must not need it to import."""
+"""Starts TensorFlow; importing this module must not import TensorFlow."""
 
 import contextlib
 import json
@@ -9,8 +9,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-# What TensorFlow's C++ side prints while it loads and compiles, whatever the
-# settings: missing GPU drivers, instruction sets, the devices of XLA.
+# Printed by TensorFlow's C++ code while it loads and compiles, whatever the
+# settings: missing GPU drivers, instruction sets, XLA devices.
 _STARTUP_NOISE = re.compile(
     rb"[IWE]\d{4} \d\d:\d\d:|WARNING: All log messages before absl|"
     rb"To enable the following instructions"
@@ -21,13 +21,13 @@ _STARTUP_NOISE = re.compile(
 def quiet_startup() -> Iterator[None]:
     """Drops TensorFlow's startup messages from standard error.
 
-    Whatever else is written meanwhile is passed on at the end, and all of it
-    if the body fails.
+    Other output is passed on at the end; if the body fails, TensorFlow's
+    messages are, too.
     """
     sys.stderr.flush()
     try:
         stderr = os.dup(2)
-    except OSError:  # no standard error to keep quiet
+    except OSError:  # no standard error to silence
         yield
         return
     with tempfile.TemporaryFile() as held:
@@ -49,13 +49,13 @@ def quiet_startup() -> Iterator[None]:
 def start_tensorflow(large_ops: bool = False) -> None:
     """Sets TensorFlow's threads; starts devices and XLA.
 
-    As many ops at once as there are cores, and one thread for each of them:
-    small ops of many tasks gain more from running side by side than from being
-    split (benchmarks/). Must come before the first op.
+    Runs as many ops at once as there are cores, each on one thread: small ops
+    of many tasks gain more from running in parallel than from being split
+    (benchmarks/). Call it before the first op.
 
     Args:
-        large_ops: split ops over all cores, too. Policies take few ops after
-            one another, each on the samples of all tasks.
+        large_ops: split each op over all cores, too. Policies run few ops, one
+            after another, each on the samples of all tasks.
     """
     with quiet_startup():
         import tensorflow as tf
@@ -71,10 +71,10 @@ def start_tensorflow(large_ops: bool = False) -> None:
 
 
 def check_backend() -> None:
-    """Checks that Keras computes with TensorFlow, without importing either.
+    """Checks that Keras uses TensorFlow, without importing either.
 
     Raises:
-        ImportError: if it computes, or would compute, with another backend.
+        ImportError: if it uses, or would use, another backend.
     """
     if "keras" in sys.modules:
         backend = sys.modules["keras"].backend.backend()
@@ -90,9 +90,9 @@ def check_backend() -> None:
 
 
 def _configured_backend() -> str:
-    """What keras.json says, where Keras looks for it."""
+    """The backend in keras.json, where Keras looks for it."""
     home = pathlib.Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
     try:
         return json.loads((home / "keras.json").read_text())["backend"]
     except (OSError, ValueError, KeyError):
-        return "tensorflow"  # as Keras takes it, or Keras itself complains
+        return "tensorflow"  # Keras' default, or Keras reports the error

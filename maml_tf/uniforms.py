@@ -1,4 +1,4 @@
-"""Uniform random numbers that can be asked for by their index."""
+"""Uniform random numbers from a counter-based generator."""
 
 import numpy as np
 
@@ -8,11 +8,11 @@ _DRAWS_PER_BLOCK = 4  # uint64 draws for each step of Philox's counter
 def uniforms(
     seed: int, stream: int, first: int, count: int, width: int
 ) -> np.ndarray:
-    """Rows of uniform random numbers that can be asked for by their index.
+    """Rows of uniform random numbers, each computed from its index.
 
-    Row i depends on (seed, stream, i) and on nothing else, not even on
-    `width`'s being smaller or larger within the same multiple of 4: Philox is
-    a counter-based generator, and each row owns a stretch of its counter.
+    Row i depends only on (seed, stream, i) and on `width` rounded up to a
+    multiple of 4: Philox is a counter-based generator, and each row owns a
+    stretch of its counter.
 
     Args:
         seed: 0 <= seed < 2**64.

@@ -1,4 +1,4 @@
-"""Is the meta-gradient of a model what it should be? Ask finite differences."""
+"""Checks a model's meta-gradient against finite differences."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ from maml_tf.layers.normalization import EXACT_LAYERS, all_layers, which_adapt
 from maml_tf.runtime import quiet_startup
 
 TOLERANCE = 1e-4
-_DIRECTIONS = 3  # random ones for each variable
+_DIRECTIONS = 3  # random directions for each variable
 # A kink (ReLU, max-pool) spoils a large difference, rounding a small one.
 _DIFFERENCES = (1e-5, 1e-6, 1e-7)
 _BLOCKING_OPS = ("StopGradient", "PreventGradient")
@@ -32,16 +32,16 @@ _BLOCKING_OPS = ("StopGradient", "PreventGradient")
 
 @dataclasses.dataclass(frozen=True)
 class MetaGradientCheck:
-    """What `check_meta_gradient` found; `str` says it in words.
+    """Result of `check_meta_gradient`; `str` explains it.
 
     Attributes:
-        relative_error: of the meta-gradient against finite differences, in
-            float64; None if it cannot be computed at all.
-        first_order_error: of the first-order meta-gradient, likewise.
-        by_variable: by each variable's path its error over the norm of the
-            whole gradient, as in `relative_error`; empty if that is None.
-        obstacles: what may stand in the way of second derivatives.
-        error: what TensorFlow said, if there is no second derivative.
+        relative_error: error of the meta-gradient against finite differences,
+            in float64; None if it cannot be computed.
+        first_order_error: that of the first-order meta-gradient.
+        by_variable: error of each variable's gradient, by path, relative to the
+            norm of the whole gradient; empty if `relative_error` is None.
+        obstacles: layers and ops that may block second derivatives.
+        error: TensorFlow's message if there is no second derivative.
     """
 
     relative_error: float | None
@@ -54,8 +54,8 @@ class MetaGradientCheck:
     def second_order(self) -> bool:
         """Whether the meta-gradient is the exact second-order one.
 
-        It is judged as a whole: what is wrong of a variable whose share of
-        the gradient is below `TOLERANCE` does not show.
+        It is judged as a whole: an error in a variable whose share of the
+        gradient is below `TOLERANCE` goes unnoticed.
         """
         return (
             self.relative_error is not None and self.relative_error < TOLERANCE
@@ -102,19 +102,19 @@ def check_meta_gradient(
 ) -> MetaGradientCheck:
     """Compares a model's meta-gradient with central finite differences.
 
-    Works on a copy of the model in float64, at the model's weights, with the
-    layers that it has: nothing is exchanged and nothing changes.
+    Works on a float64 copy of the model with the same weights and layers; no
+    layer is replaced, and the model does not change.
 
     Args:
         model: a built Keras model that can be rebuilt from its configuration.
-        loss: of (targets, outputs), as Keras has them.
+        loss: a function of (targets, outputs), as in Keras.
         task: one task; support and query are `Batch`es.
-        alpha, num_steps: of the inner updates.
-        adapts: which trainable variables adapt; None takes the paper's.
-        seed: of the directions in which derivatives are compared.
+        alpha, num_steps: step size and number of inner updates.
+        adapts: which trainable variables adapt; None for the paper's choice.
+        seed: seed of the directions in which derivatives are compared.
 
     Returns:
-        The errors, and in words whether the model is second order.
+        The errors, and whether the meta-gradient is second order.
 
     Raises:
         ValueError: if the model cannot be rebuilt, or has no trainable
@@ -130,7 +130,7 @@ def check_meta_gradient(
     loss = _in_float64(loss)
 
     def twin_loss(theta: Params, batch: Batch) -> tf.Tensor:
-        # Not `losses.supervised`, which would mend the twin's normalization.
+        # Not `losses.supervised`, which would replace the twin's normalization.
         outputs = predict(twin, theta, batch.inputs)
         return tf.reduce_mean(loss(batch.targets, outputs))
 
@@ -229,14 +229,14 @@ def _with_float64(config: Any) -> Any:
 
 
 def _is_floating(dtype: Any) -> bool:
-    """Of a dtype's name, or of a serialized policy, which always is."""
+    """Whether a dtype's name is floating; serialized policies always are."""
     return not isinstance(dtype, str) or dtype.startswith(
         ("float", "bfloat", "mixed")
     )
 
 
 def _in_float64(loss: Callable) -> Callable:
-    """Keras' loss objects compute in their own dtype; plain ones in any."""
+    """Keras' loss objects compute in their own dtype, functions in any."""
     if isinstance(loss, keras.losses.Loss):
         return type(loss).from_config({**loss.get_config(), "dtype": "float64"})
     return loss
@@ -260,10 +260,10 @@ def _difference(
     direction: np.ndarray,
     target: float,
 ) -> float:
-    """A directional derivative: of several differences, that nearest target.
+    """A directional derivative: the finite difference nearest to `target`.
 
-    Differences that agree with a right gradient exist for a suitable step;
-    none comes near a wrong one.
+    A correct gradient agrees with the difference for some step size; a wrong
+    one agrees with none.
     """
 
     def at(step: float) -> float:
@@ -283,7 +283,7 @@ def _relative_error(slopes: np.ndarray, differences: np.ndarray) -> float:
 def _obstacles(
     model: keras.Model, loss: LossFn, theta: Params, task: Task
 ) -> list[str]:
-    """Layers and ops through which gradients do not flow as they should."""
+    """Layers and ops that may block gradients."""
     found = [
         f"{layer.path}: Keras' {type(layer).__name__} stops the gradient of "
         "the mean inside the variance; maml_tf.use_exact_normalization(model) "

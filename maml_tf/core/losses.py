@@ -12,11 +12,11 @@ from maml_tf.layers.normalization import (
     use_exact_normalization,
 )
 
-# Of (targets, outputs): a scalar, or one value for each example.
+# (targets, outputs) -> a scalar, or one value for each example.
 ObjectiveFn = Callable[[Any, Any], tf.Tensor]
 
 # Whose mean and variance batch normalization uses on a query set: the query
-# set's own, as the paper's networks do, or the support set's.
+# set's own, as in the paper, or the support set's.
 STATISTICS = ("transductive", "support")
 
 
@@ -24,9 +24,9 @@ class Batch(NamedTuple):
     """Examples with their targets.
 
     Attributes:
-        inputs: what the model takes, a tensor or a structure of tensors,
+        inputs: the model's inputs, a tensor or a structure of tensors, with
             examples along the first axis.
-        targets: what the loss compares its outputs with.
+        targets: what the loss compares the outputs with.
     """
 
     inputs: Any
@@ -42,11 +42,10 @@ def predict(
 ) -> Any:
     """The outputs of `model` with `theta` in place of its trainable variables.
 
-    Does what `model.stateless_call` does, and also lets `training` reach the
-    layers of a subclassed model whose `call` does not take it. Nothing is
-    assigned: what layers would update is dropped. That is moving statistics,
-    and the state of random generators: a dropout layer uses the same mask at
-    every call.
+    Like `model.stateless_call`, but `training` also reaches the layers of a
+    subclassed model whose `call` does not take it. Nothing is assigned: updates
+    of moving statistics and of random generators are dropped, so a dropout
+    layer uses the same mask in every call.
 
     Args:
         model: a built Keras model.
@@ -54,9 +53,9 @@ def predict(
         inputs: the model's inputs.
         training: True normalizes a batch by its own statistics, as the
             paper's networks always do.
-        reference: inputs by whose statistics batch normalization works
-            instead; each output then depends on its own input alone. Needs
-            the exact layers of normalization.py.
+        reference: inputs whose statistics batch normalization uses instead;
+            each output then depends on its own input alone. Needs the exact
+            layers of normalization.py.
 
     Raises:
         ValueError: if theta does not fit the model.
@@ -101,20 +100,20 @@ def _with_reference(
 def supervised(model: keras.Model, objective: ObjectiveFn) -> LossFn:
     """Any loss of (targets, outputs), such as Keras', averaged over examples.
 
-    What layers add, by regularizers or `add_loss`, is added to it: it is what
-    Keras would minimize. Inner updates and meta-gradient both descend it.
+    Losses of layers, from regularizers or `add_loss`, are added, as in what
+    Keras minimizes. Inner updates and meta-gradient both descend the sum.
 
     This is where a model enters the engine, and the one place that changes
-    it: Keras' normalization layers are exchanged for exact ones
+    it: Keras' normalization layers are replaced by exact ones
     (normalization.py), so that no meta-gradient goes through theirs.
 
     Args:
         model: the network.
-        objective: gives a scalar or one value for each example.
+        objective: returns a scalar or one value for each example.
 
     Returns:
-        A function of (theta, `Batch`); the batch's targets and the model's
-        outputs are what `objective` takes.
+        A function of (theta, `Batch`), which calls `objective` with the batch's
+        targets and the model's outputs.
     """
     use_exact_normalization(model)
 
@@ -148,7 +147,7 @@ def cross_entropy(model: keras.Model, num_shots: int | tf.Tensor) -> LossFn:
 
 
 def cross_entropy_of_labels(model: keras.Model, num_ways: int) -> LossFn:
-    """Equation 3 of class numbers: see `scaled_cross_entropy_of_labels`.
+    """Equation 3 for class numbers: see `scaled_cross_entropy_of_labels`.
 
     The batch is a `Batch` whose targets are class numbers, int [examples].
 
@@ -165,20 +164,20 @@ def squared_error(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
 
 
 def scaled_cross_entropy(num_shots: int | tf.Tensor) -> ObjectiveFn:
-    """The sum over examples of the cross-entropy, over K.
+    """Cross-entropy, summed over examples and divided by K.
 
     The original code divides each example's cross-entropy by the number of
     *support* examples of a class and differentiates the sum (`xent` in
     utils.py). On the N*K support examples this is N times the mean, on N*Q
-    query examples N*Q/K times the mean; published values of alpha belong to
-    this scale.
+    query examples N*Q/K times the mean; published values of alpha assume this
+    scale.
 
     Args:
         num_shots: K, support examples of each class.
 
     Returns:
-        A function of one-hot targets and logits, [examples, N] both, to a
-        scalar.
+        A function of one-hot targets and logits, both [examples, N], that
+        returns a scalar.
     """
 
     def objective(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -189,7 +188,7 @@ def scaled_cross_entropy(num_shots: int | tf.Tensor) -> ObjectiveFn:
 
 
 def scaled_cross_entropy_of_labels(num_ways: int) -> ObjectiveFn:
-    """`scaled_cross_entropy` of class numbers, with K as the batch has it.
+    """`scaled_cross_entropy` for class numbers, with K from the batch.
 
     K is the number of examples over N, so that alpha means the same for a
     support set of any size.
@@ -210,11 +209,11 @@ def scaled_cross_entropy_of_labels(num_ways: int) -> ObjectiveFn:
 
 
 def hit_rate(labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-    """The share of examples whose label's output is the largest.
+    """The share of examples whose largest output is that of their label.
 
     Args:
         labels: integers [examples].
-        outputs: [examples, N]; if one is not finite the share is NaN, rather
+        outputs: [examples, N]; if one is not finite, the share is NaN rather
             than a chance hit.
     """
     hits = tf.argmax(outputs, -1) == tf.cast(labels, tf.int64)

@@ -17,8 +17,8 @@ the outer optimizer. Algorithm 2 is the same with the losses of equations 2
 and 3. Algorithm 3 is the same with trajectories as data: `adapt` takes fresh
 ones for each update.
 
-Everything here is a function of tensors: no variable is assigned, no model is
-named, so the same lines serve any loss, eagerly or compiled.
+Everything here is a function of tensors: no variable is assigned and no model
+is named, so the same code serves any loss, eager or compiled.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -27,7 +27,7 @@ from typing import Any, NamedTuple, TypeAlias
 import tensorflow as tf
 
 Params = Sequence[tf.Tensor]
-# What a loss is taken on: examples with targets, or trajectories.
+# What a loss is computed on: examples with targets, or trajectories.
 Data = Any
 LossFn = Callable[[Params, Data], tf.Tensor]
 # One for all parameters, or a list with one for each entry of theta.
@@ -35,11 +35,11 @@ StepSize: TypeAlias = float | tf.Tensor | Sequence[float | tf.Tensor]
 
 
 class Task(NamedTuple):
-    """A task drawn from p(T), as the data that it shows.
+    """The data of a task drawn from p(T).
 
     Attributes:
-        support: the data D that the inner updates see.
-        query: the data D' of the same task that judges the result.
+        support: the data D of the inner updates.
+        query: the data D' of the same task, which judges the result.
 
     Stacked along a new first axis, the tensors of several tasks make a batch
     of tasks, itself a `Task`.
@@ -50,7 +50,7 @@ class Task(NamedTuple):
 
 
 class Adaptation(NamedTuple):
-    """What `adapt` did.
+    """Result of `adapt`.
 
     Attributes:
         iterates: the parameters before the first and after each update,
@@ -63,7 +63,7 @@ class Adaptation(NamedTuple):
 
 
 class MetaGradient(NamedTuple):
-    """A gradient with respect to theta, and the losses seen on the way.
+    """A gradient with respect to theta, and the losses computed with it.
 
     Attributes:
         gradient: one tensor for each entry of theta.
@@ -75,7 +75,7 @@ class MetaGradient(NamedTuple):
 
 
 MetaGradientFn = Callable[[Params, Task], MetaGradient]
-# The mean over a batch of tasks of a function of one: `TaskLoop.mean`.
+# The mean of a function of one task over a batch of them: `TaskLoop.mean`.
 MeanOverTasks = Callable[[Callable[[Task], MetaGradient], Task], MetaGradient]
 
 
@@ -98,14 +98,14 @@ def inner_update(
         data: what `loss` takes.
         alpha: the step size, a scalar; or a list or tuple with one for each
             entry of theta, each a scalar or of the entry's shape.
-        adapts: for each entry of theta whether it is updated; None updates
+        adapts: for each entry of theta, whether it is updated; None updates
             all. An entry that the loss does not depend on stays as it is.
         first_order: treat the gradient as a constant, so that derivatives of
             theta' with respect to theta leave out the second derivatives of
             the loss (section 5.2; the original's `--stop_grad`).
 
     Returns:
-        theta', of the structure of theta, and the loss at theta.
+        theta', with the structure of theta, and the loss at theta.
     """
     adapts = [True] * len(theta) if adapts is None else adapts
     alphas: Sequence[Any] = (
@@ -121,13 +121,13 @@ def inner_update(
         gradient = next(gradients) if moves else None
         if gradient is None:
             return parameter
-        # Of rows that were looked up, as by an embedding, it is sparse.
+        # It is sparse for looked-up rows, as in an embedding.
         gradient = tf.convert_to_tensor(gradient)
         if first_order:
             gradient = tf.stop_gradient(gradient)
-        # A Python float takes the parameter's precision as it is.
+        # A Python float adopts the parameter's precision.
         size = tf.cast(size, parameter.dtype) if tf.is_tensor(size) else size
-        # A sum, since the derivative of a difference takes one pass more.
+        # A sum, since the derivative of a difference takes one more pass.
         return parameter + -size * gradient
 
     return [step(*x) for x in zip(theta, adapts, alphas, strict=True)], value
@@ -145,7 +145,7 @@ def adapt(
     """Several inner updates: lines 5-6 of Algorithm 1, 5-7 of Algorithm 3.
 
     Supervised tasks repeat their support set, `[task.support] * num_steps`;
-    reinforcement learning brings fresh data for each step.
+    reinforcement learning collects fresh data for each step.
 
     Args:
         loss, theta, alpha, adapts, first_order: as for `inner_update`.
@@ -194,8 +194,8 @@ def task_meta_gradient(
             sizes; None takes theta.
 
     Returns:
-        The gradient for every entry of `sources` (those that do not adapt
-        included), the loss on the support set before the first update
+        The gradient for every entry of `sources` (including those that do not
+        adapt), the loss on the support set before the first update
         (`pre_update`) and on the query set after the last (`post_update`).
     """
     sources = theta if sources is None else sources
@@ -255,7 +255,7 @@ def meta_gradient(
         task_gradient: the gradient of one task.
         theta: the parameters, a list of float tensors.
         tasks: a batch of tasks, stacked along the first axis.
-        mean_over_tasks: how to go through the tasks: the `mean` of one of
+        mean_over_tasks: the loop over tasks: the `mean` of one of
             `task_loops.TASK_LOOPS`.
 
     Returns:

@@ -13,25 +13,25 @@ from maml_tf.layers.normalization import inexact_layers
 
 STEPS_PER_COMPILED_CALL = 50
 
-# XLA finds a pool's maximum by 16 bits of each value when it differentiates
-# the gradient, and passes the wrong one on where two are close.
+# When XLA differentiates the gradient, it finds a pool's maximum by 16 bits of
+# each value and picks the wrong one where two are close.
 _INEXACT_IN_XLA = ("MaxPoolGradGrad", "MaxPool3DGradGrad")
 
 
 class MetaStep:
     """Lines 3-9 of Algorithm 1 as one compiled function.
 
-    Models that can go through the tasks `vectorized` (dense ones, recurrent
-    ones with `unroll=True`) are compiled by XLA, many meta-steps a call; the
-    others, such as those with convolutions, go through them `mapped`, without
-    XLA, one meta-step a call. Each was measured to be the fastest that such
-    models allow (benchmarks/). XLA is left out where it cannot compile a model
-    or has no exact second derivative, which is max-pooling.
+    Models that can run `vectorized` over tasks (dense ones, recurrent ones with
+    `unroll=True`) are compiled by XLA, many meta-steps per call; the others,
+    such as those with convolutions, run `mapped`, without XLA, one meta-step
+    per call. Measured, each is the fastest that such models allow
+    (benchmarks/). XLA is not used where it cannot compile a model or, for
+    max-pooling, has no exact second derivative.
 
     Attributes:
-        task_loop: the way through the tasks in use, a key of `TASK_LOOPS`.
+        task_loop: the loop over tasks in use, a key of `TASK_LOOPS`.
         jit_compile: whether XLA compiles the step.
-        steps_per_call: the most meta-steps that one call can take.
+        steps_per_call: the largest number of meta-steps per call.
     """
 
     def __init__(
@@ -53,12 +53,12 @@ class MetaStep:
             example: one batch of tasks [meta_batch_size, ...] or its specs.
             task_loop: a key of `TASK_LOOPS`; None chooses.
             jit_compile: None compiles with XLA if the loop is `vectorized`.
-            more_variables: are meta-learned, too, such as step sizes;
-                `task_gradient` gets their values behind theta.
+            more_variables: further meta-learned variables, such as step sizes;
+                `task_gradient` gets their values after theta.
 
         Raises:
-            ValueError: if `task_loop` is not known, or the model has
-                normalization layers without a second derivative.
+            ValueError: if `task_loop` is unknown, or the model has
+                normalization layers with a wrong second derivative.
         """
         inexact = inexact_layers(model)
         if inexact:
@@ -113,8 +113,8 @@ class MetaStep:
             Mean losses by name, [count] each, in the order of the steps.
 
         Raises:
-            ValueError: if `count` is out of range, or there are not as many
-                batches as a call takes.
+            ValueError: if `count` is out of range, or `tasks` does not hold
+                `steps_per_call` batches.
         """
         if not 1 <= count <= self.steps_per_call:
             raise ValueError(
@@ -137,7 +137,7 @@ class MetaStep:
 
     @property
     def num_traces(self) -> int:
-        """How often the step was traced so far: 1 after the first call."""
+        """Number of times the step was traced: 1 after the first call."""
         return self._steps.experimental_get_tracing_count()
 
     def _compile(self) -> None:
@@ -146,7 +146,7 @@ class MetaStep:
         )
 
     def _first_call(self, *arguments):
-        """The first call; leaves XLA out if it cannot compile the model."""
+        """The first call; gives up XLA if it cannot compile the model."""
         try:
             return self._steps(*arguments)
         except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):

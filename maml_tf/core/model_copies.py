@@ -12,11 +12,11 @@ from maml_tf.layers.normalization import all_layers
 def copy_model(
     model: keras.Model, change: Callable[[Any], Any] = lambda config: config
 ) -> keras.Model:
-    """A model of the same configuration and weights.
+    """A model with the same configuration and weights.
 
     Args:
         model: a built model.
-        change: gives the configuration of the copy, of the model's.
+        change: maps the model's configuration to that of the copy.
 
     Raises:
         ValueError: if the model cannot be rebuilt from its configuration; says
@@ -28,7 +28,7 @@ def copy_model(
             custom_objects={
                 type(x).__name__: type(x) for x in all_layers(model)
             },
-            safe_mode=False,  # the configuration was made the line before
+            safe_mode=False,  # the configuration comes from the model itself
         )
         if not copy.built:
             copy.build(model.input_shape)

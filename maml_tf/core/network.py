@@ -1,4 +1,4 @@
-"""A model with its loss: what methods learn with."""
+"""A model with its loss, on which methods operate."""
 
 import re
 from typing import Any
@@ -17,11 +17,11 @@ class Network:
 
     Attributes:
         model: a built Keras model; its `trainable_variables` are theta. Its
-            normalization layers are exchanged for exact ones, see
+            normalization layers are replaced by exact ones, see
             `losses.supervised`.
         objective: the loss of (targets, outputs).
-        loss: the loss of (theta, `Batch`): the objective, and what layers
-            add, unless another one is given.
+        loss: the loss of (theta, `Batch`): the objective plus the losses of
+            layers, unless another one is given.
     """
 
     def __init__(
@@ -40,29 +40,29 @@ class Network:
         return [tf.convert_to_tensor(v) for v in self.model.trainable_variables]
 
     def split(self, params: Params) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-        """Theta, and what a method learns beside it."""
+        """Theta, and what else a method learns."""
         count = len(self.model.trainable_variables)
         return list(params[:count]), list(params[count:])
 
     def outputs(self, theta: Params, inputs: Any, reference: Any = None) -> Any:
-        """What the model with weights theta makes of inputs.
+        """The model's outputs with weights theta.
 
         Args:
             theta: one tensor for each trainable variable.
             inputs: the model's inputs [examples, ...].
-            reference: inputs by whose statistics batch normalization works;
-                None takes those of `inputs`.
+            reference: inputs whose statistics batch normalization uses; None
+                uses those of `inputs`.
         """
         return predict(self.model, theta, inputs, reference=reference)
 
 
 def weight_names(model: keras.Model) -> list[str]:
-    """Names of the trainable variables that serve as names of tensors.
+    """Names of the trainable variables, fit for tensors.
 
     A variable's Keras path without the names of the model and of each
     `NormalizedConv2D`, with an underscore for anything but letters and digits:
-    `sequential/conv2d_1/kernel` is `conv2d_1_kernel`. A number at the end
-    distinguishes names that would be equal.
+    `sequential/conv2d_1/kernel` is `conv2d_1_kernel`. A number at the end tells
+    apart names that would be equal.
     """
     names: list[str] = []
     pairs = {x.name for x in all_layers(model) if type(x) is NormalizedConv2D}

@@ -5,7 +5,7 @@ where TensorFlow cannot batch an op over per-task weights, as in the loops of
 recurrent layers without `unroll=True`, and slow or impossible for convolutions.
 `mapped` runs as many tasks at once as the machine has cores, one thread each:
 works for every model. `unrolled` writes the tasks one after the other into the
-graph: for models that neither of them can trace.
+graph: for models that neither of the others can trace.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ Through = Callable[[Callable[[Any], Any], Any], Any]
 
 
 class TaskLoop(NamedTuple):
-    """A way through the tasks of a batch, for a function of one task.
+    """A way to apply a function of one task to a batch of tasks.
 
     Attributes:
         each: takes function and tasks, and returns the function's results
@@ -54,7 +54,7 @@ def mapped(function: Callable[[Any], Any], tasks: Any) -> Any:
 
 
 def mapped_mean(function: Callable[[Any], Any], tasks: Any) -> Any:
-    """The mean of what `mapped` returns, which is not held for all tasks."""
+    """The mean of what `mapped` returns, without holding all results."""
     traced = _traced_for_one(function, tasks)
     num_tasks = tf.shape(tf.nest.flatten(tasks)[0])[0]
 
@@ -130,7 +130,7 @@ class TracedLoop(NamedTuple):
 
 
 def loops_for(model: keras.Model) -> list[str]:
-    """The keys of `TASK_LOOPS` to try for a model, in their order.
+    """The keys of `TASK_LOOPS` to try for a model, in order.
 
     Models with convolutions are never `vectorized`: what TensorFlow can batch
     of them was measured to be slower than a task per core.
@@ -147,12 +147,12 @@ def trace_with_best_loop(
     """Traces a function with the first loop that can trace it.
 
     Args:
-        build: gives the function that goes through the tasks by a given loop.
+        build: returns the function that runs over the tasks with a given loop.
         example: arguments of that function, or their `tf.TensorSpec`s.
         loops: keys of `TASK_LOOPS`, in the order in which to try them.
 
     Raises:
-        ValueError: if one of `loops` is not known.
+        ValueError: if one of `loops` is unknown.
         Exception: what the function itself raises, if no loop can trace it.
     """
     for name in loops:

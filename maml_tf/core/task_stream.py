@@ -1,8 +1,8 @@
 """Streams of tasks in which a task is a value.
 
-Task i of a stream is a pure function of (seed, i): whoever asks for it, in
-whatever order and however many at once, gets the same task. A resumed run
-therefore sees exactly the tasks that an uninterrupted one would.
+Task i of a stream is a pure function of (seed, i): it is the same in whatever
+order and however many at once tasks are read. A resumed run therefore sees
+exactly the tasks that an uninterrupted one would.
 """
 
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""Reads small files, also out of zip archives that need not be well-meant."""
+"""Reads small files, also from untrusted zip archives."""
 
 import pathlib
 import stat
@@ -14,17 +14,17 @@ MAX_TOTAL_BYTES = 64 << 20
 
 
 class SmallFilesArchive:
-    """A zip archive of small files, which are read into memory one by one.
+    """A zip archive of small files, which are read one by one into memory.
 
-    Nothing is ever extracted to the disk. The limits fit Omniglot (19 280
-    files of less than 1 kB) with room to spare.
+    Nothing is extracted to disk. The limits fit Omniglot (19 280 files of less
+    than 1 kB) with room to spare.
     """
 
     def __init__(self, path: pathlib.Path):
         """
         Raises:
             DataError: if it is not a zip archive, or holds anything that an
-                archive of images has no need of.
+                archive of images does not need.
         """
         self.path = path
         size = path.stat().st_size
@@ -37,7 +37,7 @@ class SmallFilesArchive:
             self._zip = zipfile.ZipFile(path)
         except OSError:
             raise
-        except Exception as e:  # of a damaged directory: of many kinds
+        except Exception as e:  # damage raises many types of errors
             raise DataError(
                 f"{path} is not a whole zip archive ({e}); get it again."
             ) from e
@@ -58,14 +58,14 @@ class SmallFilesArchive:
 
     @property
     def names(self) -> list[str]:
-        """The files, with the folders they are in, sorted."""
+        """Paths of the files, sorted."""
         return sorted(self._members)
 
     def read(self, name: str) -> bytes:
         """The content of a file.
 
         Raises:
-            DataError: if it is damaged or larger than it says.
+            DataError: if it is damaged or larger than the archive states.
         """
         try:
             with self._zip.open(self._members[name]) as file:
@@ -118,7 +118,7 @@ class SmallFilesArchive:
             raise self._refused(name, "is a link or a special file")
         if member.flag_bits & 0x41:
             raise self._refused(name, "is encrypted")
-        # The other methods are decompressed without a bound on memory.
+        # Other methods are decompressed without a limit on memory.
         if member.compress_type not in (
             zipfile.ZIP_STORED,
             zipfile.ZIP_DEFLATED,
@@ -132,10 +132,10 @@ class SmallFilesArchive:
 
 
 def read_small(path: pathlib.Path) -> bytes:
-    """The content of a file outside of archives, cut off at their limit.
+    """The content of an unpacked file, cut off at the archives' limit.
 
     Raises:
-        DataError: if it is none; to open a pipe would wait for its other end.
+        DataError: if it is not a regular file; opening a pipe would block.
     """
     if not path.is_file():
         raise DataError(f"{path} is not a file.")

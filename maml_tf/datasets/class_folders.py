@@ -29,15 +29,15 @@ def pack(
 
     Args:
         splits: the classes of each split.
-        output_dir: where the packed data set goes.
-        name: of the data set.
+        output_dir: where to write the packed data set.
+        name: name of the data set.
         about: where it came from.
-        size: images become RGB of size x size, with Lanczos.
-        console: for the progress.
+        size: images are resized to RGB of size x size with Lanczos.
+        console: shows progress.
 
     Raises:
-        DataError: if a class is in two splits or files cannot be read; all
-            are found before it is raised, and nothing is written then.
+        DataError: if a class is in two splits or files cannot be read. All such
+            files are found first, and nothing is written.
     """
     check_disjoint(splits)
     total = sum(len(f) for classes in splits.values() for f in classes.values())

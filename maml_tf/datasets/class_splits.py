@@ -8,7 +8,7 @@ from maml_tf.errors import DataError
 
 SPLITS = ("train", "validation", "test")
 
-# Published ones, a directory for each data set.
+# Published splits, one directory for each data set.
 DIRECTORY = pathlib.Path(__file__).resolve().parent / "splits"
 
 _SEED = 1
@@ -17,18 +17,18 @@ _SEED = 1
 def split_names(
     names: Iterable[str], counts: dict[str, int]
 ) -> dict[str, list[str]]:
-    """Splits names at random, yet the same everywhere and for ever.
+    """Splits names at random, but the same way everywhere and always.
 
     The names are ordered by the SHA-256 of "1:<name>"; the first split takes
-    the first of them, and so on. Nothing depends on the order of a directory
-    listing, nor on the random generator of some library's version.
+    the first of them, and so on. The result depends neither on the order of a
+    directory listing nor on a library's random generator.
 
     Args:
-        names: all of them; there are as many as the counts' sum.
-        counts: how many each split takes.
+        names: all names, as many as the sum of `counts`.
+        counts: number of names in each split.
 
     Returns:
-        For each split its names, sorted.
+        The sorted names of each split.
     """
     order = sorted(
         names,
@@ -43,11 +43,11 @@ def split_names(
 
 
 def standard_splits(names: Collection[str], of: str) -> dict[str, list[str]]:
-    """Splits names as `split_names`: 64, 16 and 20 %, at least one each.
+    """Splits names by `split_names`: 64, 16 and 20 %, at least one each.
 
     Args:
-        names: all of them.
-        of: whose they are, for messages.
+        names: all names.
+        of: what they are the names of, for messages.
 
     Raises:
         DataError: if there are fewer than three.
@@ -68,7 +68,7 @@ def standard_splits(names: Collection[str], of: str) -> dict[str, list[str]]:
 
 
 def write_splits(directory: pathlib.Path, splits: dict[str, list[str]]) -> None:
-    """Writes <split>.txt files, a name a line."""
+    """Writes <split>.txt files, one name per line."""
     directory.mkdir(parents=True, exist_ok=True)
     for split, names in splits.items():
         text = "".join(f"{name}\n" for name in names)

@@ -40,18 +40,18 @@ def download(
     directory: pathlib.Path,
     console: Console,
 ) -> None:
-    """Downloads files that are not there yet.
+    """Downloads missing files.
 
-    A download that was stopped goes on where it stopped.
+    An interrupted download resumes where it stopped.
 
     Args:
-        base_url: what comes before the names; ends with a slash.
+        base_url: prefix of the files' names; ends with a slash.
         files: the files.
-        directory: where they go; made if need be.
-        console: for the progress.
+        directory: where to put them; created if needed.
+        console: shows progress.
 
     Raises:
-        DataError: if a file cannot be had, or is not the one it should be.
+        DataError: if a file cannot be downloaded or is not the published one.
     """
     directory.mkdir(parents=True, exist_ok=True)
     for file in files:
@@ -83,7 +83,7 @@ def _fetch(
     resumed = part.exists() and part.stat().st_size > 0
     _fetch_rest(url, file, part, console)
     if _md5(part) != file.md5 and resumed:
-        # The beginning may have been of another file.
+        # The partial file may have come from another file.
         part.unlink()
         _fetch_rest(url, file, part, console)
     if _md5(part) != file.md5:
@@ -98,7 +98,7 @@ def _fetch(
 def _fetch_rest(
     url: str, file: Download, part: pathlib.Path, console: Console
 ) -> None:
-    """Downloads what a partial file lacks."""
+    """Downloads the rest of a partial file."""
     start = part.stat().st_size if part.exists() else 0
     if start > file.size:
         part.unlink()
@@ -110,7 +110,7 @@ def _fetch_rest(
         request.add_header("Range", f"bytes={start}-")
     with _open(request, part) as response:
         if response.status != http.HTTPStatus.PARTIAL_CONTENT:
-            start = 0  # All of it comes.
+            start = 0  # The server sends the whole file.
         if not console.is_terminal:
             console.print(f"downloading {url}", soft_wrap=True)
         with (
@@ -144,7 +144,7 @@ def _open(
     except urllib.error.HTTPError as e:
         if e.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
-        # The partial file cannot be the beginning of what is there.
+        # The partial file cannot be the beginning of the server's file.
         e.close()
         part.unlink()
         request.remove_header("Range")

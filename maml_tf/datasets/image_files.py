@@ -27,7 +27,7 @@ _OR_SPLITS = " or ".join(
     name for names in SPLIT_FOLDERS.values() for name in names
 )
 
-_NAMED = 10  # files that a message names; more are counted
+_NAMED = 10  # files that a message names; it counts the others
 _AHEAD = 64  # images that may be decoded before they are written
 
 # Class name -> its image files
@@ -36,7 +36,7 @@ Classes = dict[str, list[pathlib.Path]]
 
 @dataclasses.dataclass(frozen=True)
 class UnusableFile:
-    """A file that is no image to be packed."""
+    """A file that cannot be packed, and why."""
 
     path: pathlib.Path
     why: str
@@ -46,11 +46,11 @@ def find_split_folders(source: pathlib.Path) -> dict[str, Classes]:
     """Finds the classes in folders train, val (or validation) and test.
 
     Returns:
-        The classes of each split that has a folder; {} if none has.
+        The classes of each split that has a folder; {} if there is none.
 
     Raises:
-        DataError: if there is no telling what belongs to which split, or a
-            file is not an image.
+        DataError: if it is unclear what belongs to which split, or a file is
+            not an image.
     """
     folders = {}
     for split, names in SPLIT_FOLDERS.items():
@@ -76,7 +76,7 @@ def find_split_folders(source: pathlib.Path) -> dict[str, Classes]:
 
 
 def find_classes(folder: pathlib.Path) -> Classes:
-    """Finds the classes in a folder: one folder each, image files in it.
+    """Finds the classes in a folder: one folder of image files each.
 
     Raises:
         DataError: if there is none, one is empty, or a file is not an image.
@@ -116,12 +116,12 @@ def find_classes(folder: pathlib.Path) -> Classes:
 
 
 def _can_be_read(file: pathlib.Path) -> bool:
-    """Whether opening it does not wait, as for a pipe; it may be missing."""
+    """Whether opening it cannot block, as a pipe would; it may be missing."""
     return file.is_file() or not file.exists()
 
 
 def check_disjoint(splits: dict[str, Classes]) -> None:
-    """Sees that no class is in two splits.
+    """Checks that no class is in two splits.
 
     Raises:
         DataError: if one is.
@@ -155,7 +155,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         grey = (np.asarray(image) >> 8).astype(np.uint8)
         return Image.fromarray(grey).convert("RGB")
     if image.has_transparency_data:
-        # What the colours of transparent pixels are is anyone's guess.
+        # Transparent pixels have arbitrary colours.
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
     return image.convert("RGB")
@@ -166,18 +166,18 @@ def read_images(
 ) -> Iterator[np.ndarray | UnusableFile]:
     """Images as uint8 [size, size, 3], in the order of the files.
 
-    What is not square is squeezed, what is transparent becomes white. For
-    files that are no such images it gives what is wrong. Wants to be within
+    Images are squeezed to squares, and transparent pixels become white.
+    Unusable files are yielded as `UnusableFile`. Call it within
     `refusing_bombs`.
     """
     return _in_threads(lambda file: _read(file, size), files)
 
 
 def _in_threads(function: Callable, items: Iterable) -> Iterator:
-    """Results in the order of the items, a bounded number of them at once.
+    """Results in the order of the items, a bounded number at once.
 
-    Threads, since Pillow decodes and resizes without Python's lock: two do
-    1.9 times as many photographs as one.
+    Threads suffice, since Pillow decodes and resizes without Python's lock: two
+    process 1.9 times as many photographs as one.
     """
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as executor:
         pending: collections.deque[concurrent.futures.Future] = (
@@ -198,7 +198,7 @@ def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def unusable(files: list[UnusableFile], total: int) -> DataError:
-    """The error that says which files cannot be used, and why."""
+    """The error that names unusable files and the reasons."""
     named = "".join(f"\n  {f.path}: {f.why}" for f in files[:_NAMED])
     more = len(files) - _NAMED
     return DataError(
@@ -211,8 +211,8 @@ def unusable(files: list[UnusableFile], total: int) -> DataError:
 def refusing_bombs() -> Iterator[None]:
     """Turns Pillow's warning of a decompression bomb into an error.
 
-    Filters of warnings belong to the process: this is for the thread that
-    starts others, not for each of them.
+    Warning filters are global to the process: enter it in the thread that
+    starts others, not in each of them.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -222,10 +222,10 @@ def refusing_bombs() -> Iterator[None]:
 def open_image(
     source: bytes | pathlib.Path, formats: tuple[str, ...]
 ) -> Image.Image:
-    """Reads an image's header, to be decoded when its content is asked for.
+    """Reads an image's header; `decode` reads its content.
 
     Raises:
-        DataError: if it is no image of these formats, or far too large.
+        DataError: if it is not an image in these formats, or far too large.
     """
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
@@ -236,7 +236,7 @@ def open_image(
         raise DataError("it is missing") from e
     except Image.UnidentifiedImageError as e:
         raise DataError(f"it is not a {' or '.join(formats)} image") from e
-    except Exception as e:  # Pillow's parsers raise whatever they run into.
+    except Exception as e:  # Pillow's parsers raise errors of any type.
         raise DataError(f"it cannot be read ({e})") from e
 
 
@@ -253,6 +253,6 @@ def decode(image: Image.Image) -> None:
 
 
 def is_clutter(name: str) -> bool:
-    """Whether a path is one of those that desktops leave behind."""
+    """Whether a path is clutter left behind by a desktop, such as .DS_Store."""
     parts = name.split("/")
     return "__MACOSX" in parts or parts[-1].startswith(".")

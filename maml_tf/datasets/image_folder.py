@@ -1,8 +1,8 @@
 """A user's folder of JPEG and PNG images, packed for few-shot learning.
 
-The images of a class are in a folder of their own. These folders are in folders
-train, val and test; or all side by side, and are then split at random into 64,
-16 and 20 % of the classes, every time the same way.
+Each class has a folder of images. These folders are in folders train, val and
+test, or side by side; then they are split at random into 64, 16 and 20 % of the
+classes, always in the same way.
 """
 
 import pathlib
@@ -24,14 +24,14 @@ def import_image_folder(
 
     Args:
         source: the folder.
-        output_dir: where the packed data set goes.
-        name: what to call the data set.
+        output_dir: where to write the packed data set.
+        name: name of the data set.
         size: height and width that images are resized to.
-        console: for the progress.
+        console: shows progress.
 
     Raises:
         DataError: if the folder is not as described above, or an image cannot
-            be read. Nothing is written then.
+            be read. Then nothing is written.
     """
     splits = image_files.find_split_folders(source)
     how = "by the folders of the source"

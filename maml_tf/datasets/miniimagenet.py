@@ -1,9 +1,9 @@
-"""mini-ImageNet: verifies a user's copy and packs it.
+"""Verifies and packs a user's copy of mini-ImageNet.
 
 A copy has folders train, val and test with a folder for each class; or all
 images in one folder, with the lists train.csv, val.csv and test.csv of Ravi and
-Larochelle. ImageNet's terms do not allow passing the images on, so nothing can
-be downloaded here.
+Larochelle. ImageNet's terms do not allow redistribution, so nothing is
+downloaded.
 """
 
 import collections
@@ -17,7 +17,7 @@ from maml_tf.errors import DataError
 
 LISTS = {"train": "train.csv", "validation": "val.csv", "test": "test.csv"}
 NUM_CLASSES = {"train": 64, "validation": 16, "test": 20}
-NUM_IMAGES = 600  # of each class
+NUM_IMAGES = 600  # in each class
 SIZE = 84
 
 
@@ -33,16 +33,16 @@ def import_miniimagenet(
 
     Args:
         source: directory of the images.
-        csv_dir: where the three lists are; None to look for split folders,
+        csv_dir: directory of the three lists; None looks for split folders,
             then for lists in the source and beside it.
-        output_dir: where the packed data set goes.
-        console: for the progress.
-        num_classes: expected of each split.
-        num_images: expected of each class.
+        output_dir: where to write the packed data set.
+        console: shows progress.
+        num_classes: expected in each split.
+        num_images: expected in each class.
 
     Raises:
         DataError: if there are other classes or images than expected, or an
-            image is missing or damaged. Nothing is written then.
+            image is missing or damaged. Then nothing is written.
     """
     splits = {}
     if csv_dir is None:
@@ -106,7 +106,7 @@ def _read_lists(
 
 
 def _read_list(path: pathlib.Path, images: pathlib.Path) -> image_files.Classes:
-    """The classes of a list, with the paths that their images should have."""
+    """The classes of a list, with the expected paths of their images."""
     classes: image_files.Classes = {}
     try:
         with open(path, newline="", encoding="utf-8") as file:

@@ -1,7 +1,7 @@
-"""Omniglot: verifies every drawing and packs them all.
+"""Imports Omniglot: verifies and packs every drawing.
 
-The source is the two archives that Brenden Lake published (16 MB), or what is
-in them.
+The source is the two archives published by Brenden Lake (16 MB), or their
+unpacked content.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ FOLDERS = ("images_background", "images_evaluation")
 
 SPLITS = class_splits.DIRECTORY / "omniglot"
 SPLIT_COUNTS = {"train": 1100, "validation": 100, "test": 423}
-DRAWINGS = 20  # of each character
+DRAWINGS = 20  # per character
 DRAWN_SIZE = (105, 105)
 SIZE = (28, 28)
 
@@ -42,17 +42,17 @@ Drawings = dict[str, dict[str, Callable[[], bytes]]]
 
 
 def nearest(drawing: Image.Image) -> np.ndarray:
-    """Ink of a drawing that is resized as the original code does, in effect.
+    """Ink of a drawing, resized in effect as by the original code.
 
-    It asks Pillow for Lanczos, but of a 1-bit image Pillow only ever takes
-    the nearest pixels: its images are black and white.
+    That asks Pillow for Lanczos, but Pillow always resizes 1-bit images by the
+    nearest pixel: the result is black and white.
     """
     paper = np.asarray(drawing.resize(SIZE, Image.Resampling.NEAREST))
     return np.where(paper, np.uint8(0), np.uint8(255))
 
 
 def smooth(drawing: Image.Image) -> np.ndarray:
-    """Ink of a drawing that is resized with Lanczos, in shades of grey."""
+    """Ink of a drawing, resized with Lanczos to shades of grey."""
     grey = drawing.convert("L").resize(SIZE, Image.Resampling.LANCZOS)
     return 255 - np.asarray(grey)
 
@@ -74,16 +74,16 @@ def import_omniglot(
     """Verifies and packs Omniglot.
 
     Args:
-        source: directory of the two archives or of what is in them.
-        output_dir: where the packed data set goes.
-        splits: the classes, "Alphabet/characterNN", of each split. These and
-            no others have to be there.
+        source: directory of the two archives or of their content.
+        output_dir: where to write the packed data set.
+        splits: the classes, "Alphabet/characterNN", of each split. Exactly
+            these must exist.
         resize: key of RESIZES.
-        console: for the progress.
+        console: shows progress.
 
     Raises:
-        DataError: if it is not Omniglot, whole and undamaged. Nothing is
-            written then.
+        DataError: if it is not Omniglot, complete and undamaged. Then nothing
+            is written.
     """
     names = sorted(name for split in splits.values() for name in split)
     with _drawings(source) as drawings, image_files.refusing_bombs():
@@ -121,7 +121,7 @@ def import_omniglot(
 
 
 def is_ready(directory: pathlib.Path, resize: str) -> bool:
-    """Whether a directory holds Omniglot, whole and resized that way."""
+    """Whether a directory holds Omniglot, complete and resized that way."""
     try:
         found = verify(directory)
     except DataError:

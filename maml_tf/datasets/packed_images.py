@@ -1,4 +1,4 @@
-"""Images of many classes, packed so that a data set opens in no time.
+"""Images of many classes, packed so that a data set opens instantly.
 
 A packed data set is a directory:
 
@@ -7,8 +7,7 @@ A packed data set is a directory:
                  class lie one after another
 
 The arrays are mapped into memory, not read: an image costs memory once it is
-used, and processes share it. `packing.py` writes such
-directories.
+used, and processes share it. `packing.py` writes such directories.
 """
 
 import dataclasses
@@ -33,11 +32,11 @@ class ImageClasses:
     """Classes of images within one array.
 
     Attributes:
-        images: uint8 [num_images, height, width, channels], read-only. Other
-            classes may lie in it, too.
-        names: of the classes.
+        images: uint8 [num_images, height, width, channels], read-only. It may
+            hold other classes, too.
+        names: names of the classes.
         firsts: int64 [num_classes], index of each class' first image.
-        counts: int64 [num_classes], how many images follow from there.
+        counts: int64 [num_classes], number of each class' images.
     """
 
     images: np.ndarray
@@ -51,7 +50,7 @@ class ImageClasses:
         return self.images.shape[1:]
 
     def select(self, names: Sequence[str]) -> "ImageClasses":
-        """The classes of these names, in this order; the array is shared.
+        """The classes with these names, in this order; the array is shared.
 
         Raises:
             DataError: if there is no such class, or one is named twice.
@@ -77,7 +76,7 @@ class PackedImages:
     """A packed data set, mapped into memory.
 
     Attributes:
-        name: of the data set.
+        name: name of the data set.
         about: where it came from and how its images were made.
         splits: the classes by split; keys are among SPLITS.
     """
@@ -93,11 +92,11 @@ class PackedImages:
         """Opens a packed data set without reading its images.
 
         Args:
-            directory: where it lies.
-            hint: a sentence that says what to do about an error.
+            directory: where it is.
+            hint: added to errors, a sentence that says what to do.
 
         Raises:
-            DataError: if it is not there, damaged or of another format.
+            DataError: if it is missing, damaged or of another format.
         """
         try:
             return cls._open(pathlib.Path(directory))
@@ -143,7 +142,7 @@ class Place:
 
 
 def read_index(directory: pathlib.Path) -> dict:
-    """The content of index.json, known to be of this format."""
+    """The content of index.json, checked to be of this format."""
     if directory.parent.is_file():
         raise DataError(f"{directory.parent} is a file, not a directory.")
     if not directory.is_dir():
@@ -178,8 +177,8 @@ def check_index(index: dict) -> dict[str, Place]:
     """Where each class is.
 
     Raises:
-        ValueError, or what wrong types bring about: if parts of the index do
-            not fit together.
+        ValueError, or errors from wrong types: if parts of the index do not fit
+            together.
     """
     if not (
         isinstance(index["name"], str) and isinstance(index["about"], dict)

@@ -1,4 +1,4 @@
-"""Writes packed data sets, whole or not at all, and verifies them."""
+"""Writes packed data sets atomically, and verifies them."""
 
 import contextlib
 import hashlib
@@ -31,10 +31,10 @@ _REPLACED = ".replaced"  # of the old data set while the new one takes its place
 
 
 class ArrayWriter:
-    """A .npy file that is written image by image.
+    """A .npy file written image by image.
 
-    Ordinary writes, since the pages of a writable memory map would count as
-    the process' memory until the system finds the time to write them.
+    Uses ordinary writes, since the pages of a writable memory map count as the
+    process' memory until the system writes them.
     """
 
     def __init__(self, file: BinaryIO, shape: tuple[int, ...]):
@@ -60,7 +60,7 @@ class ArrayWriter:
         self._write(image.tobytes())
 
     def finish(self) -> str:
-        """Brings the file to the disk; returns its checksum."""
+        """Flushes the file to disk; returns its checksum."""
         if self._missing:
             raise ValueError(f"{self._missing} images are missing")
         self._file.flush()
@@ -82,20 +82,20 @@ def packing(
     arrays: dict[str, Sequence[tuple[str, int]]],
     splits: Mapping[str, Sequence[str]],
 ) -> Iterator[dict[str, ArrayWriter]]:
-    """A context that packs a data set, whole or not at all.
+    """A context that packs a data set atomically.
 
-    All is written beside the directory and renamed into its place at the end
-    of the context. If the context is left by an error, whatever was there
-    before stays. A kill leaves the old or the new data set too, but for the
-    instant between two renames; the next import mends that.
+    Everything is written beside the directory and renamed into place at the end
+    of the context. After an error, whatever was there before stays. A kill also
+    leaves the old or the new data set, except between two renames, which the
+    next import repairs.
 
     Args:
-        directory: where the data set is to lie.
-        name: of the data set.
-        about: anything about its making that JSON can hold.
+        directory: where to put the data set.
+        name: name of the data set.
+        about: where it came from and how it was made, as JSON values.
         image_shape: height, width, channels.
-        arrays: for each file, name and number of images of its classes, in
-            the order in which the images will be appended.
+        arrays: for each file, name and number of images of its classes, in the
+            order in which images will be appended.
         splits: names of classes; those of one split are in one array.
 
     Yields:
@@ -147,7 +147,7 @@ def verify(directory: str | os.PathLike) -> PackedImages:
     """Opens a packed data set and compares its arrays with their checksums.
 
     Raises:
-        DataError: as `PackedImages.open`, or if an array was changed.
+        DataError: as for `PackedImages.open`, or if an array was changed.
     """
     directory = pathlib.Path(directory)
     found = PackedImages.open(directory)

@@ -1,10 +1,10 @@
-"""What an exported function refuses, inside its graph and in words."""
+"""Checks of an exported function's inputs, inside its graph."""
 
 import tensorflow as tf
 
 Tensors = dict[str, tf.Tensor]
 
-# Beginnings of the names of tensors that hold examples.
+# Name prefixes of tensors that hold examples.
 _SETS = ("support_inputs", "support_targets", "query_inputs")
 
 
@@ -14,16 +14,16 @@ def checked(
     num_ways: int | None = None,
     axis: int = 0,
 ) -> Tensors:
-    """The same tensors; what uses them runs only if they fit.
+    """The same tensors; whatever uses them runs only if they fit.
 
-    A loaded signature does not look at shapes, so the graph does.
+    A loaded signature does not check shapes, so the graph does.
 
     Args:
         tensors: those of one signature, by name.
-        shapes: what they must have.
+        shapes: the shapes they must have.
         num_ways: N, if targets are class numbers.
-        axis: of support and query sets, along which examples lie; 1 for sets
-            of several tasks.
+        axis: axis of the examples in support and query sets; 1 for sets of
+            several tasks.
     """
     tensors = {
         name: tf.ensure_shape(tensor, shapes[name], name=name)
@@ -60,7 +60,7 @@ def checked(
 
 
 def _examples(sets: Tensors, axis: int) -> list[tf.Operation]:
-    """No set is empty, and all tensors of one have as many examples."""
+    """Asserts that no set is empty and that its tensors agree in length."""
     checks = []
     for role in ("support", "query"):
         sizes = {
@@ -87,7 +87,7 @@ def _examples(sets: Tensors, axis: int) -> list[tf.Operation]:
 
 
 def _tasks(sets: Tensors) -> list[tf.Operation]:
-    """All tensors have as many tasks along their first axis."""
+    """Asserts that all tensors have the same number of tasks."""
     first, *others = sets
     num_tasks = tf.shape(sets[first])[0]
     return [

@@ -1,9 +1,9 @@
 """Exported adaptation for phones: a LiteRT (TensorFlow Lite) model.
 
-It is made from the signature `adapt_and_predict` of a SavedModel. Sizes of the
+Made from the signature `adapt_and_predict` of a SavedModel. The sizes of the
 sets are fixed: LiteRT has no operation for the gradient of a broadcast of
-unknown shapes. The number of updates stays an input. The file needs LiteRT's
-own operations and no others.
+unknown shapes. The number of updates stays an input. The file needs only
+LiteRT's own operations.
 """
 
 import os
@@ -34,9 +34,8 @@ def convert_adaptation(
         num_support, num_query: numbers of examples.
 
     Raises:
-        ExportError: if there is no such directory, or an operation of the
-            adaptation is none of LiteRT's, such as that of a max-pool's
-            gradient.
+        ExportError: if there is no such directory, or LiteRT lacks an operation
+            of the adaptation, such as the gradient of max-pooling.
     """
     directory = pathlib.Path(directory)
     if not (directory / "saved_model.pb").is_file():

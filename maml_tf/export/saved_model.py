@@ -12,11 +12,12 @@ The signatures, with tensors by name (docs/serving.md):
 | `predict`                 | query inputs                   | predictions     |
 
 The adapted state is what the method makes of a support set: weights, by their
-names, or prototypes. Methods without updates have no `num_updates`, and none
-but those that adapt weights have `predict`, which does not adapt.
+names, or prototypes. Methods without updates have no `num_updates`, and only
+those that adapt weights have `predict`, which does not adapt.
 
-How many examples a set has is free at every call. If a query set is normalized
-by the support set's statistics, whatever predicts takes support inputs, too.
+The number of examples in a set may change from call to call. If a query set is
+normalized by the support set's statistics, all signatures that predict take
+support inputs, too.
 """
 
 import os
@@ -55,14 +56,13 @@ def export_adaptation(
         path: the directory to make; there may be an empty one.
         model: a built model with one output tensor; in classification
             [examples, N].
-        loss: what updates descend, of a `losses.Batch`; in classification
-            its targets are class numbers, int32 [examples].
+        loss: the loss that updates descend, of (theta, `losses.Batch`); in
+            classification its targets are class numbers, int32 [examples].
         alpha: the step size; a list has one for each trainable variable.
         adapts: as for `maml.inner_update`.
         options: as for `export_method`.
 
-    Raises:
-        ValueError, ExportError, OSError: as `export_method`.
+    Raises: ValueError, ExportError, OSError: as for `export_method`.
     """
     network = Network(model, squared_error, loss)
     moving = [True] * len(network.theta) if adapts is None else list(adapts)
@@ -99,8 +99,8 @@ def export_method(
             descend; in classification its targets are class numbers, int32
             [examples].
         method: bound to the network.
-        params: all that was meta-learned; theta is taken from the model's
-            variables.
+        params: everything that was meta-learned; theta is taken from the
+            model's variables.
         alpha: the step size, or a list with one for each trainable variable;
             None takes the method's.
         kind: one of `KINDS`.
@@ -109,12 +109,12 @@ def export_method(
         from_logits: whether a classifier's outputs are logits, rather than
             probabilities.
         inputs: a batch of the model's inputs, or their `tf.TensorSpec`s; None
-            asks the model.
-        targets: the same of the targets in regression; None stands for those
-            of the outputs.
+            takes them from the model.
+        targets: the same for targets in regression; None takes those of the
+            outputs.
 
     Raises:
-        ValueError: if an argument makes no sense.
+        ValueError: if an argument is invalid.
         ExportError: if there is something at `path`.
         OSError: if it cannot be written.
     """
@@ -167,7 +167,7 @@ def export_method(
 
 
 def check_free(path: pathlib.Path) -> None:
-    """Sees that an export can be written.
+    """Checks that an export can be written.
 
     Raises:
         ExportError: if there is something at `path`.
@@ -184,7 +184,7 @@ def _input_specs(model: keras.Model, inputs: Any) -> Any:
     if inputs is None and isinstance(model, keras.Sequential):
         (inputs,) = model.inputs
     elif inputs is None:
-        inputs = getattr(model, "input", None)  # none of a subclass
+        inputs = getattr(model, "input", None)  # subclasses have none
     if inputs is None:
         raise ValueError(
             "The model does not say what it takes. Give inputs, a batch of "
@@ -228,7 +228,7 @@ def write_saved_model(
             module,
             str(written),
             signatures,
-            # Of use only to differentiate what was loaded.
+            # Only of use to differentiate a loaded model.
             tf.saved_model.SaveOptions(experimental_custom_gradients=False),
         )
         os.rename(written, path)

@@ -1,4 +1,4 @@
-"""The functions of an exported model, as flat tensors by name."""
+"""The functions of an exported model, with flat tensors by name."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -20,14 +20,14 @@ Specs = dict[str, tf.TensorSpec]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Served:
-    """A model to be adapted and asked; see `saved_model.export_method`.
+    """A model to be served; see `saved_model.export_method`.
 
     Attributes:
-        variables: those of `params`: theta, then the method's.
+        variables: variables of `params`: theta, then the method's.
         alpha: the step size; None takes the method's.
         inputs, targets: their `tf.TensorSpec`s.
         classifies: whether outputs are scores of classes.
-        num_ways: how many classes, where the model decides it.
+        num_ways: number of classes, if the model fixes it.
         from_logits: whether scores are logits.
     """
 
@@ -180,7 +180,7 @@ class Served:
 
 
 def _named(prefix: str, specs: Any) -> Specs:
-    """Flat names: `prefix` itself, or followed by the place in a structure."""
+    """Specs by flat name: `prefix`, and the place in a structure, if any."""
     return {
         "_".join([prefix, *map(str, place)]): spec
         for place, spec in keras.tree.flatten_with_path(specs)

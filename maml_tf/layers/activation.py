@@ -1,4 +1,4 @@
-"""ReLU that leaves out its second derivative, which is zero."""
+"""ReLU without ops for its second derivative, which is zero."""
 
 import keras
 import tensorflow as tf
@@ -6,10 +6,10 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable(package="maml_tf")
 class ReLU(keras.layers.ReLU):
-    """Keras' layer, faster where a gradient is differentiated again.
+    """Keras' layer, faster when a gradient is differentiated again.
 
-    TensorFlow returns zeros of the inputs' shape as second derivative and adds
-    them to the other terms; here there is nothing to add.
+    TensorFlow computes the second derivative as zeros of the inputs' shape and
+    adds them to the other terms; here there is nothing to add.
     """
 
     def call(self, inputs):

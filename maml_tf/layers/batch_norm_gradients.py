@@ -7,18 +7,19 @@
 | m, v | <x>, <(x - m)^2> | [1, channels] |
 | s | 1 / sqrt(v + epsilon) | [1, channels] |
 | y | (x - m) s | [examples, channels] |
-| dy | gradient by y | [examples, channels] |
-| c | gradient by G(dy) | [examples, channels] |
+| dy | gradient w.r.t. y | [examples, channels] |
+| c | gradient w.r.t. G(dy) | [examples, channels] |
 | P | patches of the images | [examples, elements] |
 | p, C | mean and covariance of P's rows | [1, elements], [elements, elements] |
 | W | kernel | [elements, channels] |
 | gamma, beta | scale and offset | [channels] |
 
-The gradient by x is
+The gradient with respect to x is
 
     G(dy) = s (dy - <dy> - y <dy y>).
 
-G is symmetric, so the gradient that c gives by dy is G(c); the one by x is
+G is symmetric, so the gradient of sum(c G(dy)) with respect to dy is G(c); that
+with respect to x is
 
     -s (s (<c dy> - <c><dy> - <c y><dy y>) y + <c y> G(dy) + <dy y> G(c)).
 
@@ -42,7 +43,7 @@ from maml_tf.layers.patches import Convolution, mean_of_rows
 
 
 class Statistics(NamedTuple):
-    """Statistics of x and what normalizing by them gives.
+    """Statistics of x and the outputs normalized by them.
 
     Attributes:
         mean, variance: m and v, [1, channels].
@@ -98,8 +99,8 @@ def normalize_convolution(
     """Normalizes a convolution's products, exact to every derivative.
 
     Args:
-        convolution: gives x; faster than `batch_normalize` if it has no more
-            elements than filters.
+        convolution: its products are x. Faster than `batch_normalize` if it has
+            no more elements than filters.
         epsilon: added to the variance.
         gamma, beta: float [filters]; None for 1 and 0.
 
@@ -138,7 +139,7 @@ def _first(dy: tf.Tensor, found: Statistics) -> tf.Tensor:
 def _second(
     c: tf.Tensor, dy: tf.Tensor, found: Statistics
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The gradients of c G(dy) by dy and x."""
+    """The gradients of sum(c G(dy)) with respect to dy and x."""
     y, scale = found.outputs, found.scale
     c_y, dy_y = mean_of_rows(c * y), mean_of_rows(dy * y)
     rest = (

@@ -15,7 +15,7 @@ TYPICAL_EXAMPLES = 16
 
 @keras.saving.register_keras_serializable(package="maml_tf")
 class Conv2D(keras.layers.Conv2D):
-    """Keras' layer, as a product of matrices where that is faster.
+    """Keras' layer, computed as a matrix product where that is faster.
 
     Arguments, outputs and derivatives of every order are those of Keras'
     layer. Products are used for channels last, no dilation, one group, images
@@ -36,13 +36,13 @@ class Conv2D(keras.layers.Conv2D):
     def plan(self, inputs: tf.Tensor) -> Convolution | None:
         """The convolution of `inputs` before bias and activation.
 
-        Nothing is computed yet.
+        It is computed lazily.
 
         Args:
             inputs: float [examples, height, width, channels].
 
         Returns:
-            None if the layer leaves these inputs to Keras.
+            The convolution, or None if the layer leaves these inputs to Keras.
         """
         if not self._is_plain(inputs):
             return None
@@ -63,7 +63,7 @@ class Conv2D(keras.layers.Conv2D):
         )
 
     def _pays(self, inputs) -> bool:
-        """Whether products are the faster way."""
+        """Whether matrix products are faster."""
         examples, *image = inputs.shape
         outputs = self.compute_output_shape(
             (examples or TYPICAL_EXAMPLES, *image)

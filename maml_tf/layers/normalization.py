@@ -1,4 +1,4 @@
-"""Normalization layers whose second derivative is right.
+"""Normalization layers with correct second derivatives.
 
 `tf.nn.moments`, which Keras' batch, group and layer normalization call,
 computes the variance as mean((x - stop_gradient(m))^2), where m = mean(x).
@@ -37,14 +37,13 @@ _num_reference: contextvars.ContextVar[int | None] = contextvars.ContextVar(
 
 @contextlib.contextmanager
 def statistics_of_first(num_examples: int) -> Iterator[None]:
-    """Batch normalization in here uses a batch's first examples only.
+    """Within it, batch normalization takes statistics of the first examples.
 
-    The other examples are normalized by the statistics of the first, so the
-    network's outputs for one of them do not depend on the rest.
+    The other examples are normalized by these, so the network's outputs for
+    each of them do not depend on the rest.
 
     Args:
-        num_examples: number of examples at the front that give mean and
-            variance.
+        num_examples: number of leading examples that give mean and variance.
     """
     token = _num_reference.set(num_examples)
     try:
@@ -66,7 +65,7 @@ def moments(
 class BatchNormalization(keras.layers.BatchNormalization):
     """Keras' layer, exact to every derivative.
 
-    Masked inputs, which Keras treats exactly, and statistics synchronized over
+    Masked inputs, for which Keras is exact, and statistics synchronized over
     replicas are left to Keras.
     """
 
@@ -78,12 +77,12 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return tf.reshape(found.outputs, [-1, *inputs.shape[1:]])
 
     def uses_batch(self, inputs: tf.Tensor, training: bool | None) -> bool:
-        """Whether all examples count and the derivatives are written out.
+        """Whether all examples count and the written-out derivatives apply.
 
         Args:
-            inputs: of the layer, or of a layer before it that keeps rank and
-                type.
-            training: as in a call.
+            inputs: inputs of the layer, or of a preceding layer that keeps rank
+                and dtype.
+            training: as in `call`.
         """
         return (
             bool(training and self.trainable)
@@ -110,7 +109,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def scale_and_offset(
         self, dtype: tf.DType
     ) -> tuple[tf.Tensor | None, tf.Tensor | None]:
-        """gamma and beta as [channels] of a type, each None if left out."""
+        """gamma and beta [channels], cast to `dtype`; None for unused ones."""
         gamma, beta = (
             None if x is None else tf.cast(x, dtype)
             for x in (self.gamma, self.beta)
@@ -158,7 +157,7 @@ class GroupNormalization(keras.layers.GroupNormalization):
 class LayerNormalization(keras.layers.LayerNormalization):
     """Keras' layer, exact to every derivative.
 
-    With `rms_scaling` it is left to Keras, whose layer then is exact.
+    `rms_scaling` is left to Keras, which is exact in that case.
     """
 
     def call(self, inputs):
@@ -178,7 +177,7 @@ def _at_least_float32(x: tf.Tensor) -> tf.Tensor:
 
 
 def _scale_and_offset(x: tf.Tensor, gamma, beta, shape: list[int]) -> tf.Tensor:
-    """x * gamma + beta, either left out if None."""
+    """x * gamma + beta, where None leaves out a factor or term."""
     if gamma is not None:
         x *= tf.cast(tf.reshape(gamma, shape), x.dtype)
     if beta is not None:
@@ -205,7 +204,7 @@ def use_exact_normalization(model: keras.Model) -> list[str]:
         model: a Keras model; changed in place.
 
     Returns:
-        The paths of the replaced layers; a log line names them.
+        Paths of the replaced layers, which are also logged.
     """
     exchanged = []
     for layer in inexact_layers(model):
@@ -224,7 +223,7 @@ def use_exact_normalization(model: keras.Model) -> list[str]:
 
 
 def inexact_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """Keras' own normalization layers in a model, wherever they are."""
+    """Keras' own normalization layers in a model, however deeply nested."""
     return [x for x in all_layers(model) if type(x) in EXACT_LAYERS]
 
 

@@ -1,6 +1,6 @@
-"""A convolution and the batch normalization behind it, computed together.
+"""A convolution and the batch normalization after it, computed together.
 
-In training the pair is cheaper than its two layers, because normalization may
+In training the pair is cheaper than the two layers, because normalization may
 start from images and kernel instead of feature maps:
 
 * Normalization subtracts the mean, so the convolution's bias cancels: it is
@@ -24,14 +24,13 @@ from maml_tf.layers.normalization import BatchNormalization
 class NormalizedConv2D(keras.Sequential):
     """`Conv2D` followed by `BatchNormalization`, faster in training.
 
-    A `keras.Sequential` of the two layers, with their variables in their order
-    and names. Outputs, moving statistics and derivatives of every order are
+    A `keras.Sequential` of the two layers, with the same variables, order and
+    names. Outputs, moving statistics and derivatives of every order are
     those of the two layers one after the other. In training the outputs do not
     depend on the convolution's bias, and a tape returns None for it.
 
-    The layers are computed one after the other outside of training, under a
-    mask, and where one of them leaves its inputs to Keras or has an activity
-    regularizer.
+    The layers run one after the other outside of training, with a mask, and if
+    one of them leaves its inputs to Keras or has an activity regularizer.
     """
 
     def __init__(
@@ -66,7 +65,8 @@ class NormalizedConv2D(keras.Sequential):
 
     def build(self, input_shape=None):
         super().build(input_shape)
-        # Keras checks the inputs of a call, and `call` skips that of a layer.
+        # `call` bypasses the convolution's check of its inputs, so Keras makes
+        # it here.
         self.input_spec = self.layers[0].input_spec
 
     def call(self, inputs, training=None, mask=None):
@@ -90,7 +90,7 @@ class NormalizedConv2D(keras.Sequential):
             found = normalization.normalize(plan.products)
         mean = found.mean
         if convolution.use_bias:
-            # The bias moves the mean and nothing else.
+            # The bias shifts the mean and nothing else.
             mean += tf.convert_to_tensor(convolution.bias)
         normalization.update_moving(mean, found.variance)
         _, *image = convolution.compute_output_shape(inputs.shape)
@@ -113,7 +113,7 @@ class NormalizedConv2D(keras.Sequential):
 
 
 def _check(convolution: Conv2D, normalization: BatchNormalization) -> None:
-    # What a subclass overrides would be passed over.
+    # Overrides of a subclass would be ignored.
     for name, layer, expected in (
         ("convolution", convolution, Conv2D),
         ("normalization", normalization, BatchNormalization),

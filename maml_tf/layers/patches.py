@@ -1,21 +1,21 @@
 """Convolutions whose gradients are fast on small images.
 
-An inner update differentiates by the kernels and the meta-gradient
-differentiates that gradient again, which makes four kernel gradients per task
-and layer. On a CPU and a few small images TensorFlow spends most of its time
-on them. As products of matrices they take half of it, and one matrix of
-patches serves all of them:
+An inner update differentiates with respect to the kernels, and the
+meta-gradient differentiates that gradient again: four kernel gradients per task
+and layer. On a CPU, with a few small images, TensorFlow spends most of its time
+on them. As matrix products they take half of it, and one matrix of patches
+serves them all:
 
     P(x) w       the outputs,
-    P(x)^T dy    the gradient by the kernel,
-    T(w, dy)     the gradient by the images.
+    P(x)^T dy    the gradient w.r.t. the kernel,
+    T(w, dy)     the gradient w.r.t. the images.
 
 | symbol | meaning | shape |
 |---|---|---|
 | x | images | [examples, height, width, channels] |
 | P(x) | patches: what the kernel sees at each pixel | [pixels, elements] |
 | w | kernel | [elements, filters] |
-| dy | gradient by the outputs | [pixels, filters] |
+| dy | gradient w.r.t. the outputs | [pixels, filters] |
 | T | transposed convolution | that of x |
 
 `pixels` counts the outputs' pixels of all examples, and `elements` is the
@@ -36,7 +36,7 @@ class CenteredPatches(NamedTuple):
 
     Attributes:
         mean: the mean, [1, elements].
-        covariance: the population's over the pixels, [elements, elements].
+        covariance: population covariance over the pixels, [elements, elements].
         times: multiplies the centered patches by a kernel
             [elements, filters] and adds an offset [filters] unless None;
             returns [pixels, filters].
@@ -49,12 +49,12 @@ class CenteredPatches(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Convolution:
-    """A convolution by TensorFlow, computed when asked for.
+    """A convolution by TensorFlow, computed lazily.
 
     Attributes:
         images: float [examples, height, width, channels].
         kernel: [kernel height, kernel width, channels, filters].
-        strides: of rows and columns.
+        strides: along rows and columns.
         padding: `SAME` or `VALID`.
     """
 
@@ -77,7 +77,7 @@ class Convolution:
         return self._rows(self._convolve(self.images, self.kernel))
 
     def center_patches(self) -> CenteredPatches:
-        """The patches for other kernels; cheap for few elements."""
+        """Patches to multiply by other kernels; cheap if elements are few."""
         mean_image = tf.reduce_mean(self.images, axis=0, keepdims=True)
         mean = tf.reduce_mean(
             self._convolve(mean_image, self._one_kernel_each), axis=[0, 1, 2]
@@ -97,7 +97,7 @@ class Convolution:
 
     @property
     def _one_kernel_each(self) -> tf.Tensor:
-        """One filter per element, which sees that element only."""
+        """One filter per element that passes only this element."""
         each = tf.eye(self.elements, dtype=self.kernel.dtype)
         return tf.reshape(each, [*self.kernel.shape[:3], self.elements])
 
@@ -109,7 +109,7 @@ class Convolution:
 
 
 class ProductConvolution(Convolution):
-    """The same as a product of patches and kernel, for small images."""
+    """A convolution as the product of patches and kernel, for small images."""
 
     @functools.cached_property
     def patches(self) -> tf.Tensor:
@@ -193,7 +193,7 @@ def _patches(images: tf.Tensor, taps: np.ndarray) -> tf.Tensor:
     """The patches of images: float [pixels, elements]."""
     height, width, channels = images.shape[1:]
     pixels = tf.reshape(images, [-1, height * width, channels])
-    # One more pixel, all zero, stands for everything outside of the image.
+    # One extra zero pixel stands for everything outside of the image.
     pixels = tf.concat([pixels, tf.zeros_like(pixels[:, :1])], axis=1)
     seen = np.where(taps < 0, height * width, taps).astype(np.int32)
     return tf.reshape(
@@ -238,7 +238,7 @@ def _taps_along(
     return np.where(positions < size, positions, -1).clip(-1)
 
 
-# On a CPU products of matrices are faster than TensorFlow's reductions.
+# On a CPU, matrix products are faster than TensorFlow's reductions.
 
 
 def mean_of_rows(x: tf.Tensor) -> tf.Tensor:
@@ -247,7 +247,7 @@ def mean_of_rows(x: tf.Tensor) -> tf.Tensor:
 
 
 def covariance_of_rows(centered: tf.Tensor) -> tf.Tensor:
-    """The population's covariance of rows whose mean is 0.
+    """Population covariance of rows whose mean is 0.
 
     Args:
         centered: float [rows, columns].

@@ -1,1 +1,1 @@
-"""A user's own model on a user's own tasks; start at learner.py."""
+"""Meta-learning for a user's own model and tasks; start at learner.py."""

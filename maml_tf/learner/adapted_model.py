@@ -1,4 +1,4 @@
-"""A network that was adapted to one task."""
+"""A network adapted to one task."""
 
 import os
 import pathlib
@@ -21,10 +21,10 @@ from maml_tf.tasks import batches
 
 
 class AdaptedModel:
-    """What `Learner.adapt` returns; it does not change any more.
+    """The result of `Learner.adapt`, which does not change.
 
     Attributes:
-        state: what adaptation made: adapted weights, prototypes, ...
+        state: result of adaptation: adapted weights, prototypes, ...
         losses: the loss on the support set before each update, floats.
     """
 
@@ -42,10 +42,10 @@ class AdaptedModel:
         Args:
             network: the model with its loss; the model is not changed.
             method: bound to the network.
-            params: all that was meta-learned.
-            state: as the attribute.
-            support: what it was made of.
-            losses: as the attribute.
+            params: everything that was meta-learned.
+            state: see the attribute.
+            support: the support set it was made from.
+            losses: see the attribute.
             objectives: the loss and the metrics.
         """
         self.state = state
@@ -78,14 +78,14 @@ class AdaptedModel:
         Args:
             x: inputs [examples, ...], or a structure of them, as the model
                 takes; for a single example `x[None]`.
-            statistics: by what batch normalization works: "support", the
-                support set's mean and variance, so that each prediction is on
-                its own; or "transductive", those of `x` itself, as in the
-                paper.
+            statistics: those that batch normalization uses: "support", the
+                support set's mean and variance, so that predictions do not
+                depend on each other; or "transductive", those of `x` itself, as
+                in the paper.
 
         Raises:
             DataError: if `x` is not like the examples of the support set.
-            ConfigError: if `statistics` is none of these.
+            ConfigError: if `statistics` is neither.
         """
         check_statistics(self._network.model, statistics)
         inputs = batches.as_batch(x, (), self._dtype).inputs
@@ -106,7 +106,7 @@ class AdaptedModel:
             y: the targets.
 
         Raises:
-            DataError, ConfigError: as `predict`, and if targets do not fit.
+            DataError, ConfigError: as for `predict`, and if targets do not fit.
         """
         batch = batches.as_batch(x, y, self._dtype)
         batches.check_sizes(batch)
@@ -129,7 +129,7 @@ class AdaptedModel:
 
         Its layers are Keras' own, or the user's. Batch normalization has the
         support set's mean and variance as moving statistics, so that
-        `model.predict` gives what `predict` here does.
+        `model.predict` gives the same as `predict` here.
 
         Raises:
             ConfigError: if the model cannot be copied, or the method does not
@@ -141,8 +141,8 @@ class AdaptedModel:
         """Saves `to_keras()` as a .keras file, for `keras.models.load_model`.
 
         Raises:
-            ConfigError: if the name ends otherwise, or the model cannot be
-                copied.
+            ConfigError: if the path does not end in .keras, or the model cannot
+                be copied.
         """
         path = pathlib.Path(path)
         if path.suffix != ".keras":
@@ -166,7 +166,7 @@ class AdaptedModel:
 
 
 def check_statistics(model: keras.Model, statistics: str) -> None:
-    """Checks that batch normalization can work by such statistics.
+    """Checks that batch normalization can use such statistics.
 
     Raises:
         ConfigError: if it cannot.

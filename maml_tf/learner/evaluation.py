@@ -12,15 +12,15 @@ from maml_tf.core.task_loops import TaskLoop, loops_for, trace_with_best_loop
 from maml_tf.core.task_stream import TaskStream
 from maml_tf.methods.method import Method, State
 
-NUM_TASKS = 600  # of the paper's evaluations
+NUM_TASKS = 600  # as in the paper's evaluations
 CHUNK = 50  # tasks that are adapted at once: bounds memory
 
 
 class Evaluator:
-    """Adapts to tasks and measures what a method makes of their query sets.
+    """Adapts to tasks and measures predictions for their query sets.
 
-    All updates of `CHUNK` tasks are one compiled call, the same for any number
-    of updates and any step size.
+    All updates of `CHUNK` tasks are one call of a compiled function, which
+    serves any number of updates and any step size.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Evaluator:
         Args:
             network: the model with the loss that updates descend.
             method: bound to the network.
-            objectives: what to measure, of (targets, outputs).
+            objectives: what to measure, functions of (targets, outputs).
             statistics: whose statistics normalize a query set, one of
                 `losses.STATISTICS`.
         """
@@ -52,15 +52,15 @@ class Evaluator:
         num_tasks: int,
         num_updates: int,
     ) -> np.ndarray:
-        """What was measured of each task after each number of updates.
+        """Measures each task after each number of updates.
 
         Args:
-            params: all that is meta-learned.
+            params: everything that is meta-learned.
             stream: its first tasks are evaluated.
             alpha: the step size, or a list of them (`maml.inner_update`); None
                 where the method has none.
-            num_tasks: how many tasks.
-            num_updates: how many updates.
+            num_tasks: number of tasks.
+            num_updates: number of updates.
 
         Returns:
             [num_objectives, num_tasks, num_updates + 1], of the dtype of

@@ -1,4 +1,4 @@
-"""A learner as a SavedModel."""
+"""Exports a learner as a SavedModel."""
 
 import os
 from typing import Any
@@ -15,11 +15,11 @@ from maml_tf.learner.objectives import CATEGORICAL, SPARSE
 def export(learner: Any, path: str | os.PathLike, statistics: str) -> None:
     """Writes the adaptation of a `Learner` for deployment.
 
-    A classifier of whole examples takes class numbers as targets, whatever
-    it was fitted on; all others take what they were fitted on.
+    A classifier of whole examples takes class numbers as targets, whatever it
+    was fitted on; all others take targets as in training.
 
     Args:
-        learner: has seen tasks or a support set.
+        learner: a `Learner` that has seen tasks or a support set.
         path: the directory to make.
         statistics: as for `AdaptedModel.predict`.
 
@@ -54,7 +54,7 @@ def export(learner: Any, path: str | os.PathLike, statistics: str) -> None:
 
 
 def _of_labels(objective: ObjectiveFn, targets: tf.TensorSpec) -> ObjectiveFn:
-    """A loss of one-hot targets as one of class numbers."""
+    """Turns a loss of one-hot targets into one of class numbers."""
 
     def of_labels(labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
         one_hot = tf.one_hot(labels, targets.shape[-1], dtype=targets.dtype)

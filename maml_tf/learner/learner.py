@@ -38,14 +38,14 @@ from maml_tf.training.validation import (
 
 
 class Learner:
-    """A model that learns, over many tasks, to adapt to one from few examples.
+    """Trains a model over many tasks to adapt to a new one from few examples.
 
     Attributes:
         model: the user's model. `fit` changes its weights; its normalization
-            layers were exchanged for exact ones (docs/batch_norm.md).
+            layers were replaced by exact ones (docs/batch_norm.md).
         method: how it learns and adapts.
         network: the model with its loss.
-        name: what progress is shown under.
+        name: label of the progress display.
     """
 
     def __init__(
@@ -65,25 +65,25 @@ class Learner:
         Args:
             model: any built Keras model without random layers.
             loss: the name of a Keras loss, a Keras loss, or a function of
-                (targets, outputs). A cross-entropy that is given by name
-                takes outputs as logits, unless the network ends in softmax or
-                sigmoid. What layers add (regularizers) is added to it.
-            alpha: size of an inner step; None: 0.01.
+                (targets, outputs). A cross-entropy given by name takes outputs
+                as logits, unless the network ends in softmax or sigmoid. Losses
+                of layers (regularizers) are added to it.
+            alpha: inner step size; None: 0.01.
             num_steps: inner updates; None: 1.
-            method: another method than MAML, such as `maml_tf.Reptile()`. It
+            method: a method other than MAML, such as `maml_tf.Reptile()`. It
                 has settings of its own, in place of `alpha`, `num_steps`,
                 `adapts`, `first_order` and `learn_alpha`.
-            adapts: says of a trainable variable whether inner updates change
-                it; None adapts all but the offsets and scales of
-                normalization, as the paper. All are meta-learned.
+            adapts: called with a trainable variable, says whether inner updates
+                change it; None adapts all but the offsets and scales of
+                normalization, as in the paper. All are meta-learned.
             first_order: leave out second derivatives: faster, less exact.
             metrics: "accuracy", names of Keras losses, or functions of
                 (targets, outputs).
-            learn_alpha: meta-learn a step size for each element of what
-                adapts, beginning with `alpha` (Li et al. 2017).
+            learn_alpha: meta-learn a step size for each element that adapts,
+                starting at `alpha` (Li et al. 2017).
 
         Raises:
-            ConfigError: if something makes no sense.
+            ConfigError: if an argument is invalid.
         """
         check_model(model)
         given: dict[str, Any] = {
@@ -133,7 +133,7 @@ class Learner:
 
     @property
     def history(self) -> History:
-        """The course of the latest `fit`, also if it was interrupted."""
+        """The course of the latest `fit`, even if it was interrupted."""
         return self.trainer.history
 
     @property
@@ -153,7 +153,7 @@ class Learner:
 
     @property
     def params(self) -> Params:
-        """All that is meta-learned: theta, and what the method adds."""
+        """Everything that is meta-learned: theta, and what the method adds."""
         more = [tf.convert_to_tensor(v) for v in self.method_variables]
         return [*self.theta, *more]
 
@@ -173,33 +173,32 @@ class Learner:
     ) -> History:
         """Meta-trains the model: Algorithm 1, for methods of its kind.
 
-        Goes on where the call before ended, with the next tasks. In a
-        directory it goes on where training stopped there, in whatever way,
-        and ends with the same weights as if it had not.
+        Continues where the previous call ended, with the next tasks. With a
+        directory, it resumes where training stopped there, for whatever reason,
+        and ends with the same weights as an uninterrupted run.
 
         Args:
             tasks: the training tasks.
-            iterations: meta-steps to take; with a directory, all that are to
-                be taken there, so that the same call goes on after a stop.
-            meta_batch_size: tasks of a meta-step.
+            iterations: meta-steps to take; with a directory, the total to be
+                taken there, so that the same call resumes after a stop.
+            meta_batch_size: tasks per meta-step.
             optimizer: the outer optimizer; None takes the method's, Adam for
-                most. One by name is kept for later calls.
+                most. One given by name is kept for later calls.
             validation: 200 of these tasks are evaluated at the end of each
                 epoch.
             statistics: as for `evaluate`, in validation.
-            steps_per_epoch: meta-steps of an epoch, which ends in validation,
-                a checkpoint and the callbacks' `on_epoch_end`.
-            callbacks: Keras' or a user's. Their batch is a call of the
-                compiled step, which takes up to 50 meta-steps of small
-                models; logs are the mean losses, and `val_loss`, `val_<name>`
-                of validation.
-            directory: keeps checkpoints of all that training changes, the
-                weights that did best in validation (by accuracy if that is
+            steps_per_epoch: meta-steps per epoch, which ends in validation, a
+                checkpoint and the callbacks' `on_epoch_end`.
+            callbacks: Keras callbacks. Their batch is a call of the compiled
+                step, which takes up to 50 meta-steps of small models; logs are
+                the mean losses, and `val_loss`, `val_<name>` of validation.
+            directory: keeps checkpoints of everything that training changes,
+                the weights that did best in validation (by accuracy if that is
                 measured, else by loss), logs as CSV and for TensorBoard.
-            progress: show it; or the console to show it on.
+            progress: whether to show it, or the console to show it on.
 
         Returns:
-            The course of training, which `history` holds meanwhile.
+            The course of training, which is also in `history`.
 
         Raises:
             ConfigError, DataError: if tasks and model do not fit.
@@ -242,7 +241,7 @@ class Learner:
             )
 
     def with_loss(self, loss: Any) -> "Learner":
-        """A learner with another loss, which shares all that was learned."""
+        """A learner with another loss that shares everything learned."""
         other = Learner(
             self.model,
             loss,
@@ -259,7 +258,7 @@ class Learner:
     def state(
         self, optimizer: keras.optimizers.Optimizer
     ) -> dict[str, list[tf.Variable]]:
-        """All that `fit` changes, by name, for checkpoints."""
+        """Everything that `fit` changes, by name, for checkpoints."""
         return {
             "weights": [v.value for v in self.model.variables],
             "method": [v.value for v in self.method_variables],
@@ -278,8 +277,8 @@ class Learner:
         """Loss and metrics on query sets after 0, 1, ..., n updates.
 
         Args:
-            tasks: held-out tasks; the first of them are taken.
-            num_tasks: how many.
+            tasks: held-out tasks; the first `num_tasks` are used.
+            num_tasks: number of tasks.
             num_steps: n; None: as in training.
             alpha: size of an update; None: as in training.
             statistics: as for `AdaptedModel.predict`.
@@ -379,12 +378,12 @@ class Learner:
         metrics: Sequence[Any] | None = None,
         custom_objects: dict[str, Any] | None = None,
     ) -> "Learner":
-        """Loads what `save` saved.
+        """Loads a learner that `save` wrote.
 
         Args:
             path: the directory.
-            loss, metrics: given again if they were functions.
-            custom_objects: by name, the user's own layers and functions.
+            loss, metrics: to be given again if they were functions.
+            custom_objects: the user's own layers and functions, by name.
 
         Raises:
             ConfigError: if the learner cannot be restored.

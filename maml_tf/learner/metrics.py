@@ -1,4 +1,4 @@
-"""Metrics as a user names them."""
+"""Metrics, given by name or as functions."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,15 +19,15 @@ from maml_tf.learner.objectives import (
 
 
 def as_metric(metric: Any, loss: Objective) -> Objective:
-    """A metric that was given by name or as a function.
+    """A metric given by name or as a function.
 
     Args:
         metric: "accuracy", the name of a Keras loss such as "mae", or a
             function of (targets, outputs).
-        loss: what accuracy means depends on it.
+        loss: decides what accuracy means.
 
     Raises:
-        ConfigError: if it is none of these.
+        ConfigError: if it is neither.
     """
     if metric == "accuracy":
         if loss.kind == ELEMENTWISE:

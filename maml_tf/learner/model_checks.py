@@ -1,4 +1,4 @@
-"""What a learner needs of a user's model, and plain copies of it."""
+"""What a learner requires of a user's model, and plain copies of it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -30,7 +30,7 @@ _PLAIN_LAYERS = {
 
 
 def check_model(model: keras.Model) -> None:
-    """Checks that a model has weights to learn and repeats what it computes.
+    """Checks that a model has weights to learn and is deterministic.
 
     Raises:
         ConfigError: if it does not.
@@ -59,10 +59,10 @@ def check_model(model: keras.Model) -> None:
 
 
 def check_normalization(model: keras.Model) -> None:
-    """Checks that batch normalization can go by other examples' statistics.
+    """Checks that batch normalization can use other examples' statistics.
 
     Raises:
-        ConfigError: if a layer of the user's own stands in the way.
+        ConfigError: if a layer of the user's own cannot.
     """
     for layer in all_layers(model):
         if isinstance(
@@ -76,7 +76,7 @@ def check_normalization(model: keras.Model) -> None:
 
 
 def has_batch_norm(model: keras.Model) -> bool:
-    """Whether examples of a batch normalize each other."""
+    """Whether examples of a batch affect each other by normalization."""
     return any(
         isinstance(layer, keras.layers.BatchNormalization)
         for layer in all_layers(model)
@@ -86,7 +86,7 @@ def has_batch_norm(model: keras.Model) -> bool:
 def outputs_on(
     network: Network, method: Method, params: Params, batch: Batch
 ) -> Any:
-    """What a method predicts of the support set itself, as NumPy arrays.
+    """A method's predictions for the support set itself, as NumPy arrays.
 
     Raises:
         DataError: if the model cannot take the inputs.
@@ -105,11 +105,11 @@ def outputs_on(
 
 
 def cancelled_biases(model: keras.Model, ignored: Sequence[bool]) -> list[bool]:
-    """For each trainable variable whether normalization takes it out again.
+    """For each trainable variable, whether normalization cancels it.
 
     Args:
         model: the network.
-        ignored: for each of its trainable variables whether the loss does not
+        ignored: for each of its trainable variables, whether the loss does not
             depend on it.
     """
     unused = {
@@ -129,7 +129,7 @@ def cancelled_biases(model: keras.Model, ignored: Sequence[bool]) -> list[bool]:
 def ignored_by(
     network: Network, method: Method, params: Params, batch: Batch
 ) -> list[bool]:
-    """For each entry of theta whether the loss does not depend on it.
+    """For each entry of theta, whether the loss does not depend on it.
 
     Raises:
         ConfigError: if the loss cannot be computed.
@@ -156,13 +156,13 @@ def ignored_by(
 def plain_copy(
     model: keras.Model, theta: Params, statistics_of=None
 ) -> keras.Model:
-    """A copy with other weights, of nothing but Keras' and the user's layers.
+    """A copy with other weights, made only of Keras' and the user's layers.
 
     Args:
         model: the network.
         theta: values of its trainable variables.
         statistics_of: inputs whose mean and variance batch normalization
-            takes as its moving ones; None leaves those of the model.
+            takes as its moving ones; None keeps those of the model.
 
     Raises:
         ConfigError: if the model cannot be copied.
@@ -210,6 +210,6 @@ def _is_random(layer: keras.layers.Layer) -> bool:
 
 
 def named(flags: Sequence[bool], model: keras.Model) -> str:
-    """Paths of the trainable variables that are flagged."""
+    """Paths of the flagged trainable variables."""
     pairs = zip(flags, model.trainable_variables, strict=True)
     return ", ".join(v.path for flag, v in pairs if flag)

@@ -1,4 +1,4 @@
-"""Losses as a user names them, and whether they fit a network."""
+"""Losses as given by a user, and whether they fit a network."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from maml_tf.errors import ConfigError, DataError
 
-# What the targets of a loss are: integer labels; one-hot or probabilities;
-# 0 or 1; or anything that outputs are compared with element by element.
+# Kinds of targets: integer labels; one-hot or probabilities; 0 or 1; or
+# anything compared with outputs element by element.
 SPARSE, CATEGORICAL, BINARY, ELEMENTWISE = (
     "sparse",
     "categorical",
@@ -58,15 +58,15 @@ _TOLERANCE = 1e-3  # of a sum of probabilities
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """A function of (targets, outputs), and what is known of it.
+    """A function of (targets, outputs), and what is known about it.
 
     Attributes:
-        name: to show.
-        function: gives a scalar or one value for each example.
-        given: what the user gave: a name, a Keras loss, a function.
-        kind: what the targets are (above), or None if it cannot be known.
+        name: display name.
+        function: returns a scalar or one value for each example.
+        given: the user's argument: a name, a Keras loss, a function.
+        kind: the kind of targets (above), or None if unknown.
         from_logits: whether outputs are logits rather than probabilities;
-            None if it is neither or cannot be known.
+            None if neither or unknown.
     """
 
     name: str
@@ -86,12 +86,12 @@ class Objective:
     def check_targets(
         self, targets: np.ndarray, num_classes: int | None
     ) -> None:
-        """Checks that labels are such, and that there are two classes or more.
+        """Checks that labels are valid, and that there are two classes or more.
 
         Args:
             targets: of one task or of several, [..., examples, ...].
-            num_classes: the network's outputs of an example; None if a task
-                may have any number of classes.
+            num_classes: the network's outputs per example; None if a task may
+                have any number of classes.
 
         Raises:
             DataError: if they are not.
@@ -120,7 +120,7 @@ class Objective:
             )
 
     def check_outputs(self, targets: np.ndarray, outputs: np.ndarray) -> None:
-        """Checks that a network's outputs are what is compared with targets.
+        """Checks that a network's outputs can be compared with targets.
 
         Raises:
             ConfigError: if they are not.
@@ -188,10 +188,10 @@ class Objective:
 
 
 def as_loss(loss: Any, model: keras.Model) -> Objective:
-    """A loss that was given by name, as Keras' loss or as a function.
+    """A loss given by name, as a Keras loss or as a function.
 
-    A cross-entropy that is given by name takes the outputs as logits, unless
-    the network ends in softmax or sigmoid.
+    A cross-entropy given by name takes the outputs as logits, unless the
+    network ends in softmax or sigmoid.
 
     Raises:
         ConfigError: if it is none of these.
@@ -218,7 +218,7 @@ def as_loss(loss: Any, model: keras.Model) -> Objective:
 
 
 def loss_by_name(name: str) -> Any:
-    """Keras' loss of a name.
+    """The Keras loss with this name.
 
     Raises:
         ConfigError: if there is none.
@@ -234,7 +234,7 @@ def loss_by_name(name: str) -> Any:
 
 
 def _ends_in_probabilities(model: keras.Model) -> bool:
-    """Whether softmax or sigmoid makes the outputs, as far as can be seen."""
+    """Whether the outputs visibly come from softmax or sigmoid."""
     outputs = getattr(model, "outputs", None)
     if not outputs:
         return False
@@ -247,7 +247,7 @@ def _ends_in_probabilities(model: keras.Model) -> bool:
 
 
 def kind_of(loss: Any) -> str | None:
-    """What the targets of a Keras loss are, or None."""
+    """The kind of targets of a Keras loss; None if unknown."""
     function = loss if hasattr(loss, "__name__") else None
     return _KINDS.get(type(loss)) or _KINDS.get(function)
 

@@ -1,10 +1,10 @@
-"""A learner in a directory.
+"""Saves learners in directories, and loads them.
 
-    learner.json    method and settings, what the examples are
-    model.keras     the network and its weights
-    method.npz      what the method learned beside them, such as step sizes
+    learner.json method, settings and specs of the examples model.keras the
+    network and its weights method.npz what else the method learned, such as
+    step sizes
 
-Nothing is pickled: functions are named, and given again when loading.
+Nothing is pickled: functions are saved by name and given again to load.
 """
 
 import dataclasses
@@ -28,11 +28,11 @@ from maml_tf.methods.registry import make_method
 
 FORMAT = 2
 _SETTINGS, _MODEL, _METHOD = "learner.json", "model.keras", "method.npz"
-_STEP_SIZES = "alphas.npz"  # of format 1, which knew MAML and Meta-SGD
+_STEP_SIZES = "alphas.npz"  # of format 1, which had only MAML and Meta-SGD
 
 
 def save(learner: Any, path: str | os.PathLike) -> None:
-    """Writes a directory, whole or not at all; as `Learner.save`."""
+    """Writes a directory atomically; see `Learner.save`."""
     path = pathlib.Path(path)
     if path.exists() and not (path / _SETTINGS).is_file():
         raise ConfigError(
@@ -77,7 +77,7 @@ def load(
     metrics: Sequence[Any] | None,
     custom_objects: dict[str, Any] | None,
 ) -> Any:
-    """Reads such a directory; as `Learner.load`."""
+    """Reads such a directory; see `Learner.load`."""
     path = pathlib.Path(path)
     settings = _read_settings(path)
     try:

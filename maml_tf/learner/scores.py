@@ -1,4 +1,4 @@
-"""What an evaluation found: values of every task, and their summaries."""
+"""Evaluation results: values of every task, and their summaries."""
 
 import dataclasses
 
@@ -13,8 +13,8 @@ class Summary:
         update: number of updates.
         mean, ci95, sd: over the tasks that did not diverge; ci95 is
             1.96 sd / sqrt(tasks), sd the population's, as in the original.
-            Infinite for no task, ci95 for fewer than two.
-        median: over all tasks, those without a number at the worst end.
+            Infinite if there are none, ci95 also if there is one.
+        median: over all tasks, with NaN at the worst end.
         diverged: tasks whose value is not finite or above the bound.
     """
 
@@ -34,14 +34,14 @@ def summarize(
     Args:
         values: [num_tasks, num_updates + 1].
         diverged_above: a value above it counts as diverged.
-        worst: what the median takes NaN for.
+        worst: value that replaces NaN in the median.
     """
     summaries = []
     for update, column in enumerate(values.astype(np.float64).T):
         good = np.isfinite(column) & (column <= diverged_above)
         kept = column[good]
         mean, sd = (kept.mean(), kept.std()) if kept.size else (np.inf, np.inf)
-        # One task says nothing of how they spread.
+        # One task says nothing about the spread.
         ci95 = 1.96 * sd / np.sqrt(kept.size) if kept.size > 1 else np.inf
         summaries.append(
             Summary(
@@ -73,8 +73,8 @@ class Scores:
     def summaries(self) -> dict[str, list[Summary]]:
         """By name, mean and 95 % interval after each number of updates.
 
-        A loss that is not a number counts as infinite in the median; other
-        metrics' medians are NaN then, since which end is worse is not known.
+        In the median a loss of NaN counts as infinite; other metrics' medians
+        become NaN, since it is unknown which end is worse.
         """
         return {
             name: summarize(

@@ -1,4 +1,4 @@
-"""Whether the examples that a learner is given fit its model and loss."""
+"""Checks that a learner's examples fit its model and loss."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,13 +25,13 @@ from maml_tf.tasks import batches
 
 
 class TaskChecks:
-    """Looks closely at the first examples; later ones must be like them.
+    """Checks the first examples closely; later ones must be like them.
 
     Attributes:
         spec: a `Batch` of `tf.TensorSpec`s, of any number of examples; None
             before the first.
-        num_outputs: the last axis of the model's outputs; None before, and
-            where the tasks decide it.
+        num_outputs: the last axis of the model's outputs; None before the first
+            examples, and if the tasks decide it.
     """
 
     def __init__(
@@ -45,8 +45,8 @@ class TaskChecks:
         Args:
             network: the model with its loss.
             method: bound to the network.
-            objective: the loss, and what is known of it.
-            params: gives the present values of all that is meta-learned.
+            objective: the loss, and what is known about it.
+            params: returns the current values of everything meta-learned.
         """
         self._network = network
         self._method = method
@@ -73,7 +73,7 @@ class TaskChecks:
         return batch
 
     def stacked(self, tasks: Any, first: int) -> Task:
-        """What a stream gives as arrays.
+        """A stream's tasks as arrays.
 
         Args:
             tasks: stacked support and query sets.
@@ -154,12 +154,12 @@ class CheckedTasks:
     ):
         """
         Args:
-            tasks: what a user gave.
-            checks: of their examples.
-            finite: see that all values are finite, not only the first task's.
+            tasks: the user's stream.
+            checks: checks of their examples.
+            finite: check that all values are finite, not only the first task's.
 
         Raises:
-            ConfigError: if it is no stream of tasks.
+            ConfigError: if it is not a stream of tasks.
         """
         if not callable(getattr(tasks, "tasks", None)):
             raise ConfigError(
@@ -190,7 +190,7 @@ class CheckedTasks:
         return self._last
 
     def check_finite(self) -> None:
-        """Checks that the tasks that were asked for last hold finite values.
+        """Checks that the tasks read last hold finite values.
 
         Raises:
             DataError: if one is not.

@@ -105,15 +105,15 @@ class Trainer:
             try:
                 loop.run(steps(), start, end)
             except TrainingDivergedError:
-                stream.check_finite()  # or is it the data?
+                stream.check_finite()  # the data may be the cause
                 raise
         return self.history
 
     def optimizer(self, given: Any) -> keras.optimizers.Optimizer:
-        """One given by name is made once; one that was used here goes on.
+        """Creates one given by name once; continues with one used before.
 
         Raises:
-            ConfigError: if it is none, or belongs to other variables.
+            ConfigError: if it is not one, or belongs to other variables.
         """
         if given not in self._optimizers:
             try:
@@ -139,7 +139,7 @@ class Trainer:
     def _step(
         self, optimizer: keras.optimizers.Optimizer, example: Task
     ) -> MetaStep:
-        """The compiled step, made once for an optimizer and kind of tasks."""
+        """The compiled step, made once per optimizer and kind of tasks."""
         specs = tf.nest.map_structure(
             lambda x: tf.TensorSpec(x.shape, x.dtype), example
         )

@@ -1,4 +1,4 @@
-"""What methods share that adapt the model's weights by gradients."""
+"""Base of the methods that adapt the model's weights by gradients."""
 
 import dataclasses
 import math
@@ -25,9 +25,9 @@ class GradientMethod(Method):
     Attributes:
         alpha: size of an update.
         num_steps: updates in training.
-        adapts: says of a trainable variable whether updates change it; None
-            adapts all but the offsets and scales of normalization, as the
-            paper does. Once bound, a bool for each trainable variable.
+        adapts: called with a trainable variable, says whether updates change
+            it; None adapts all but the offsets and scales of normalization, as
+            the paper does. Once bound, a bool for each trainable variable.
     """
 
     alpha: float = 0.01
@@ -121,6 +121,6 @@ class GradientMethod(Method):
         )
 
     def _adapted(self, network: Network) -> list[tuple[str, int]]:
-        """Names of the weights that adapt, and their places in theta."""
+        """Names of the weights that adapt, and their indices in theta."""
         names = weight_names(network.model)
         return [(names[i], i) for i, moves in enumerate(self.moves) if moves]

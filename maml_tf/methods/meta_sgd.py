@@ -1,4 +1,4 @@
-"""Step sizes that are learned with theta.
+"""MAML with step sizes that are learned along with theta.
 
 "Meta-SGD: Learning to Learn Quickly for Few-Shot Learning", Li, Zhou, Chen and
 Li 2017 (https://arxiv.org/abs/1707.09835).
@@ -29,7 +29,7 @@ class MetaSGD(GradientMethod):
     """MAML with a learned step size for each element that adapts.
 
     Attributes:
-        alpha: what the step sizes begin with.
+        alpha: initial value of the step sizes.
         first_order: leave out second derivatives: faster, less exact.
     """
 
@@ -71,7 +71,7 @@ def meta_sgd_gradient(
     adapts: Sequence[bool],
     first_order: bool = False,
 ) -> MetaGradient:
-    """As `task_meta_gradient`, with step sizes that are learned, too.
+    """`task_meta_gradient` for step sizes that are learned, too.
 
     The query loss is differentiated with respect to these as well.
 
@@ -79,7 +79,7 @@ def meta_sgd_gradient(
         loss, task, num_steps, first_order: as for `task_meta_gradient`.
         parameters: theta, followed by an alpha for each entry that adapts, a
             scalar or of the entry's shape.
-        adapts: for each entry of theta whether it is updated.
+        adapts: for each entry of theta, whether it is updated.
 
     Returns:
         The gradient for every entry of `parameters`, and the losses.
@@ -99,6 +99,6 @@ def meta_sgd_gradient(
 def step_sizes(
     alphas: Params, adapts: Sequence[bool]
 ) -> list[float | tf.Tensor]:
-    """One step size for each entry of theta from those of what adapts."""
+    """Step sizes for all entries of theta, from those of entries that adapt."""
     learned = iter(alphas)
     return [next(learned) if moves else 0.0 for moves in adapts]

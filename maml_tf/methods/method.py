@@ -1,13 +1,13 @@
-"""What a method of meta-learning is.
+"""The interface of meta-learning methods.
 
-A method says how the support set of a task is turned into predictions, and how
+A method defines how the support set of a task turns into predictions, and how
 that is learned over many tasks. Training, evaluation, adapted models, export
-and figures ask it and nothing else, so a new method is one file below this
-package and one line in registry.py.
+and figures know methods only by this interface, so a new method is one file in
+this package and one line in registry.py.
 
-Methods are frozen dataclasses: their fields are their settings, by the names of
-the command line's configuration and of saved learners. All functions are of
-tensors and can be traced.
+Methods are frozen dataclasses: their fields are their settings, with the names
+that the command line's configuration and saved learners use. All functions work
+on tensors and can be traced.
 """
 
 import abc
@@ -21,8 +21,8 @@ from maml_tf.core.losses import Batch
 from maml_tf.core.maml import MetaGradient, Params, StepSize, Task
 from maml_tf.core.network import Network
 
-# What adaptation makes of a support set: adapted weights, prototypes, a
-# memory. A structure of tensors that updates do not change the shapes of.
+# The result of adaptation: adapted weights, prototypes, a memory. A structure
+# of tensors whose shapes updates do not change.
 State = Any
 
 
@@ -30,14 +30,14 @@ State = Any
 class Method(abc.ABC):
     """How a task becomes predictions, and how that is meta-learned.
 
-    In what follows, `network` is the model with its loss, and `params` are the
-    values of all that is meta-learned: theta, then those of `variables`.
+    Below, `network` is the model with its loss, and `params` are the values of
+    everything that is meta-learned: theta, then those of `variables`.
 
     Attributes:
         name: its name in the registry.
-        outer_optimizer: the Keras optimizer that is used if none is named.
-        fixed_outputs: whether the model's outputs are the predictions, so
-            that it decides the number of classes.
+        outer_optimizer: name of the default Keras optimizer.
+        fixed_outputs: whether the model's outputs are the predictions, so that
+            it fixes the number of classes.
     """
 
     name: ClassVar[str]
@@ -49,11 +49,11 @@ class Method(abc.ABC):
 
     @property
     def num_steps(self) -> int:
-        """Updates in training; 0 where a support set is used at once."""
+        """Updates in training; 0 for a method without updates."""
         return 0
 
     def bind(self, network: Network) -> Self:
-        """The same method with all decided that depends on the network.
+        """The same method, with what depends on the network resolved.
 
         Raises:
             ConfigError: if the method does not fit the network.
@@ -62,12 +62,12 @@ class Method(abc.ABC):
         return self
 
     def variables(self, network: Network) -> list[keras.Variable]:
-        """New variables that are meta-learned beside theta."""
+        """New variables that are meta-learned in addition to theta."""
         del network
         return []
 
     def step_size(self, network: Network, params: Params) -> StepSize | None:
-        """The size of an update; None where there is none."""
+        """The size of an update; None for a method without updates."""
         del network, params
         return None
 
@@ -98,10 +98,10 @@ class Method(abc.ABC):
 
         Args:
             network, params: as above.
-            state: what adaptation made.
+            state: the result of adaptation.
             inputs: the model's inputs.
-            reference: inputs by whose statistics batch normalization works;
-                None takes those of `inputs`.
+            reference: inputs whose statistics batch normalization uses; None
+                uses those of `inputs`.
         """
 
     @abc.abstractmethod
@@ -116,16 +116,16 @@ class Method(abc.ABC):
         """
 
     def weights(self, state: State) -> Params | None:
-        """The adapted weights of the model, where the state has them."""
+        """The adapted weights of the model; None if it does not adapt them."""
         del state
         return None
 
     @abc.abstractmethod
     def pack(self, network: Network, state: State) -> dict[str, tf.Tensor]:
-        """What predictions need of the state, as tensors by name."""
+        """The parts of the state that predictions need, as tensors by name."""
 
     @abc.abstractmethod
     def unpack(
         self, network: Network, params: Params, tensors: dict[str, tf.Tensor]
     ) -> State:
-        """The state of which `pack` gave such tensors."""
+        """The state, from the tensors that `pack` returned."""

@@ -17,7 +17,7 @@ from maml_tf.methods.method import Method, State
 
 @dataclasses.dataclass(frozen=True)
 class PrototypicalNetworks(Method):
-    """Logits are minus the squared distances to prototypes (equation 2).
+    """Logits are negative squared distances to prototypes (equation 2).
 
     The model embeds examples; its outputs are flattened to [examples, D]. The
     state is prototypes [N, D]: c_n, the mean embedding of class n's support
@@ -81,8 +81,8 @@ def class_means(embeddings: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
 
     Args:
         embeddings: float [examples, D].
-        targets: one-hot [examples, N], or class numbers [examples], of which
-            the largest is N - 1.
+        targets: one-hot [examples, N], or class numbers [examples], the largest
+            being N - 1.
 
     Returns:
         float [N, D].

@@ -1,4 +1,4 @@
-"""The methods by name."""
+"""Methods by name."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -22,7 +22,7 @@ def register(method: type[Method]) -> type[Method]:
 
 
 def method_class(name: str) -> type[Method]:
-    """The method of a name.
+    """The method with this name.
 
     Raises:
         ConfigError: if there is none.
@@ -36,10 +36,10 @@ def method_class(name: str) -> type[Method]:
 
 
 def make_method(name: str, settings: Mapping[str, Any]) -> Method:
-    """A method with those of the settings that it has.
+    """A method with those of `settings` that it has.
 
     Raises:
-        ConfigError: if there is no such method, or a value makes no sense.
+        ConfigError: if there is no such method, or a value is invalid.
     """
     found = method_class(name)
     return found(

@@ -21,7 +21,7 @@ _BETA_2, _EPSILON = 0.999, 1e-8  # of Adam; its beta_1 is 0
 
 
 class Iterate(NamedTuple):
-    """Where the inner loop stands.
+    """State of the inner loop.
 
     Attributes:
         theta: the weights.
@@ -39,17 +39,17 @@ class Reptile(GradientMethod):
     """Algorithm 2 of the Reptile paper: theta += epsilon (theta_k - theta).
 
     The outer optimizer's learning rate is epsilon: the meta-gradient is theta
-    - theta_k. The support set is gone through in mini-batches, shuffled by a
-    fixed sequence of permutations, the same for all tasks: which examples a
-    task has, and in which order, is random already.
+    - theta_k. The support set is split into mini-batches, shuffled by a fixed
+    sequence of permutations, the same for all tasks, whose examples and order
+    are random already.
 
     Attributes:
         alpha: the inner optimizer's learning rate.
         num_steps: k, mini-batches of a task.
         batch_size: examples of a mini-batch; None takes the whole support
             set.
-        inner_optimizer: `adam`, with beta_1 = 0 as the authors' code has it,
-            its moments beginning at 0 for each task; or `sgd`.
+        inner_optimizer: `adam`, with beta_1 = 0 as in the authors' code and
+            moments that start at 0 for each task; or `sgd`.
     """
 
     name: ClassVar[str] = "reptile"
@@ -166,7 +166,7 @@ class Reptile(GradientMethod):
         num = tf.shape(tf.nest.flatten(support)[0])[0]
         places = step * size + tf.range(tf.minimum(size, num))
         rounds = places // num
-        # A mini-batch no larger than the set spans two rounds at most.
+        # A mini-batch no larger than the set spans at most two rounds.
         this = _permutation(num, rounds[0])
         following = _permutation(num, rounds[0] + 1)
         chosen = tf.where(

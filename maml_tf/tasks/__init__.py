@@ -1,1 +1,1 @@
-"""Streams of tasks: the paper's, and those of a user's own data."""
+"""Streams of tasks: the paper's, and those from a user's own data."""

@@ -1,4 +1,4 @@
-"""Arrays that users give, made into batches and checked."""
+"""Makes batches of users' arrays and checks them."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ from maml_tf.errors import DataError
 
 
 def as_batch(inputs: Any, targets: Any, dtype: str) -> Batch:
-    """Inputs and targets as NumPy arrays, floating ones of one precision.
+    """Inputs and targets as NumPy arrays, floating ones cast to `dtype`.
 
     Raises:
-        DataError: if they are no numbers, or not as many targets as inputs.
+        DataError: if they are not numbers, or not as many targets as inputs.
     """
 
     def convert(x):
@@ -39,11 +39,11 @@ def as_batch(inputs: Any, targets: Any, dtype: str) -> Batch:
 
 
 def check_sizes(batch: Batch, leading: int = 1) -> None:
-    """Sees that there are as many targets as inputs, and one or more.
+    """Checks that there are as many targets as inputs, at least one.
 
     Args:
         batch: arrays [..., examples, ...].
-        leading: axes up to and with that of the examples.
+        leading: number of axes up to and including that of the examples.
 
     Raises:
         DataError: if not.
@@ -58,7 +58,7 @@ def check_sizes(batch: Batch, leading: int = 1) -> None:
 
 
 def spec_of(batch: Batch, leading: int = 1) -> Batch:
-    """`tf.TensorSpec`s of any number of such examples.
+    """`tf.TensorSpec`s for any number of such examples.
 
     Args:
         batch: arrays [..., examples, ...].
@@ -70,11 +70,11 @@ def spec_of(batch: Batch, leading: int = 1) -> Batch:
 
 
 def check_spec(found: Any, expected: Any, what: str) -> None:
-    """Sees that examples are like those that the learner knows.
+    """Checks that examples are like those seen before.
 
     Args:
-        found: specs of the examples.
-        expected: specs of those before.
+        found: specs of the new examples.
+        expected: specs of earlier examples.
         what: `inputs` or `targets`.
 
     Raises:
@@ -93,13 +93,13 @@ def check_spec(found: Any, expected: Any, what: str) -> None:
     if not fits:
         raise DataError(
             f"The {what} must be like those of the tasks before: "
-            f"{_words(expected)}. Received: {_words(found)}. (None is the "
+            f"{_describe(expected)}. Received: {_describe(found)}. (None is the "
             "number of examples; for one example x give x[None].)"
         )
 
 
 def check_finite(batch: Batch, what: str) -> None:
-    """Sees that floating values are finite.
+    """Checks that floating values are finite.
 
     Raises:
         DataError: if one is not.
@@ -116,10 +116,10 @@ def check_finite(batch: Batch, what: str) -> None:
 
 
 def as_task(tasks: Any, dtype: str) -> Task:
-    """What a stream gives, as a stacked `Task` of arrays.
+    """A stream's tasks, as a stacked `Task` of arrays.
 
     Raises:
-        DataError: if it is no pair of pairs, or sizes do not agree.
+        DataError: if it is not a pair of pairs, or sizes do not agree.
     """
     try:
         support, query = tasks
@@ -142,7 +142,7 @@ def _shapes(structure: Any) -> str:
     return ", ".join(str(x.shape) for x in tf.nest.flatten(structure))
 
 
-def _words(specs: Any) -> str:
+def _describe(specs: Any) -> str:
     return ", ".join(
         f"{s.dtype.name} {tuple(s.shape)}" for s in tf.nest.flatten(specs)
     )

@@ -27,12 +27,12 @@ class Episodes:
     Task i has the same classes, turned the same way, for any K and Q.
 
     Attributes:
-        classes: to draw from; no other split may share them.
+        classes: classes to draw from; no other split may share them.
         num_ways: N, classes of a task.
         num_shots: K, support images of a class.
         num_queries: Q, query images of a class.
         seed: 0 <= seed < 2**64.
-        split: `train`, `validation` or `test`: streams of their own.
+        split: `train`, `validation` or `test`: each a stream of its own.
         rotations: turn each class of a task by 0, 90, 180 or 270 degrees.
 
     Raises:
@@ -95,10 +95,10 @@ class Episodes:
         )
 
     def numbers(self, first: int, count: int) -> np.ndarray:
-        """Which images are in tasks first, ..., first + count - 1.
+        """Indices of the images in tasks first, ..., first + count - 1.
 
         Returns:
-            int64 [count, N, K + Q], places in the array of images.
+            int64 [count, N, K + Q], indices into the array of images.
         """
         chosen, _ = self._classes(first, count)
         return self._numbers(first, chosen)
@@ -118,7 +118,7 @@ class Episodes:
         return chosen, np.floor(4 * u[:, n:]).astype(np.int64)
 
     def _numbers(self, first: int, chosen: np.ndarray) -> np.ndarray:
-        """As `numbers`, for the classes of the tasks, [count, N]."""
+        """`numbers` for tasks with the chosen classes, [count, N]."""
         per_class = self._images_per_class
         u = uniforms(
             self.seed,
@@ -146,7 +146,7 @@ class Episodes:
 def _without_replacement(u: np.ndarray, sizes: np.ndarray | int) -> np.ndarray:
     """Ordered samples without replacement, one for each row of numbers.
 
-    The j-th number chooses evenly among the size - j items that are left.
+    The j-th number chooses uniformly among the size - j remaining items.
 
     Args:
         u: uniform numbers [..., sample].

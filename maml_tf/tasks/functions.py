@@ -1,4 +1,4 @@
-"""Tasks that a function makes, or that come out of a `tf.data.Dataset`."""
+"""Tasks from a function or from a `tf.data.Dataset`."""
 
 import collections
 from collections.abc import Callable, Iterator, Sequence
@@ -14,14 +14,13 @@ from maml_tf.errors import DataError
 
 
 class FunctionTasks:
-    """A `TaskStream` whose tasks a function makes, each from a number."""
+    """A `TaskStream` of tasks that a function makes, each from a seed."""
 
     def __init__(self, function: Callable[[int], Any], split: str):
         """
         Args:
-            function: of a seed, gives (support, query), each (inputs,
-                targets).
-            split: the three get different seeds.
+            function: maps a seed to (support, query), each (inputs, targets).
+            split: each split has its own seeds.
         """
         self._function = function
         self._split = SPLITS.index(split)
@@ -37,9 +36,8 @@ class FunctionTasks:
 class DatasetTasks:
     """A `TaskStream` of the elements of a dataset, one after the other.
 
-    Asking for earlier tasks than before reads the dataset from its beginning;
-    the last ones that were asked for are remembered. At its end it begins
-    again.
+    The latest tasks are kept; asking for earlier ones reads the dataset from
+    its beginning. At its end it starts over.
     """
 
     def __init__(self, dataset: tf.data.Dataset):
@@ -68,7 +66,7 @@ class DatasetTasks:
     def _restart(self) -> None:
         self._elements = self._read()
         self._held: collections.deque = collections.deque()
-        self._first = 0  # number of the first task that is held
+        self._first = 0  # number of the first task that is kept
 
     def _read(self) -> Iterator[Any]:
         while True:
@@ -87,7 +85,7 @@ def stack(tasks: Sequence[Any]) -> Task:
         tasks: pairs (support, query) of pairs (inputs, targets).
 
     Raises:
-        DataError: if they are no such pairs, or of different sizes.
+        DataError: if they are not such pairs, or of different sizes.
     """
     try:
         pairs = [

@@ -17,21 +17,21 @@ from maml_tf.tasks.few_shot import Episodes
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SampledTasks:
-    """A `TaskStream` of tasks drawn from examples that are in groups.
+    """A `TaskStream` of tasks drawn from groups of examples.
 
-    Task i is a function of (seed, split, i). It is N distinct groups, and K
+    Task i is a function of (seed, split, i). It has N distinct groups, and K
     support and Q query examples of each, all distinct.
 
     Attributes:
         inputs: an array [examples, ...] or a structure of them.
         targets: an array [examples, ...]; None labels the examples of a
             task's groups 0, ..., N - 1.
-        groups: names of the groups, and which examples they have.
+        groups: names of the groups, and the examples in each.
         num_ways: N.
         num_shots: K.
         num_queries: Q.
         seed: 0 <= seed < 2**64.
-        split: which of `SPLITS` the groups are.
+        split: the groups' split, one of `SPLITS`.
         scale: factor of the inputs.
     """
 
@@ -112,10 +112,10 @@ class SampledTasks:
 
 
 def in_groups(keys: np.ndarray) -> tuple[np.ndarray, ImageClasses]:
-    """Sorts examples by the group that each belongs to.
+    """Sorts examples by group.
 
     Args:
-        keys: of each example, integers or strings [examples].
+        keys: the group of each example, integers or strings [examples].
 
     Returns:
         The order that brings examples of a group together, and the groups.
@@ -136,15 +136,15 @@ def in_groups(keys: np.ndarray) -> tuple[np.ndarray, ImageClasses]:
 def names_of_split(
     names: Sequence[str], split: str | None, what: str
 ) -> list[str]:
-    """The names of one of three disjoint parts, the same every time.
+    """The names of one split, always the same.
 
-    64 % are for training, 16 % for validation, 20 % for testing; of each at
-    least one. None takes all.
+    64 % are for training, 16 % for validation, 20 % for testing; at least one
+    for each. None takes all.
 
     Args:
         names: of all groups.
         split: one of `SPLITS`, or None.
-        what: the groups in words.
+        what: what the groups are, for messages.
 
     Raises:
         ConfigError: if there is no such split.
@@ -163,7 +163,7 @@ def names_of_split(
 
 
 def check_split(split: str | None) -> None:
-    """Sees that a split is one.
+    """Checks that `split` is one of `SPLITS` or None.
 
     Raises:
         ConfigError: if not.

@@ -18,8 +18,8 @@ def read_csv(
 
     Args:
         path: the file.
-        columns: names of the one that says the series, of those of x and of
-            those of y; None: the first, all between, and the last.
+        columns: names of the column of the series, of those of x and of those
+            of y; None: the first, all between, and the last.
 
     Returns:
         The series of each row, and float32 inputs and targets [rows, ...].
@@ -80,10 +80,10 @@ def concatenate(
         series: pairs (x, y) [points, ...].
 
     Returns:
-        The number of the series of each point, and all inputs and targets.
+        The series number of each point, and all inputs and targets.
 
     Raises:
-        DataError: if they are not alike.
+        DataError: if they differ in more than the number of points.
     """
     try:
         batches = [as_batch(x, y, "float32") for x, y in series]

@@ -27,8 +27,8 @@ class Sinusoids:
     Attributes:
         num_shots: K, points of the support set and of the query set.
         seed: 0 <= seed < 2**64.
-        split: `train`, `validation` or `test`: streams of their own.
-        oracle: give amplitude and phase as inputs two and three.
+        split: `train`, `validation` or `test`: each a stream of its own.
+        oracle: give amplitude and phase as second and third input.
     """
 
     num_shots: int

@@ -1,8 +1,8 @@
-"""Tasks from what people have, one line each.
+"""Task streams from folders, arrays, series, functions and datasets.
 
-All are `TaskStream`s: `tasks(first, count)` gives tasks by their number. With
-`split` the classes (series, seeds) are divided into three parts that share
-none: "train", "validation" and "test".
+All are `TaskStream`s: `tasks(first, count)` gives tasks by number. With `split`
+the classes (series, seeds) are divided into three parts that share none:
+"train", "validation" and "test".
 """
 
 import os
@@ -44,18 +44,17 @@ def tasks_from_folder(
 ) -> TaskStream:
     """N-way K-shot tasks of images in a folder for each class.
 
-    The images are read at once, into memory. They may also lie in folders
-    train, val and test, with a folder for each class in them; `split` then
-    chooses one of these.
+    All images are read into memory at once. The class folders may also be in
+    folders train, val and test; `split` then chooses one of these.
 
     Args:
-        path: holds the folders; images are JPEG or PNG.
+        path: the folder of class folders; images are JPEG or PNG.
         num_ways: N, classes of a task.
         num_shots: K, support images of a class.
-        num_queries: Q, query images of a class; None: as many as K.
+        num_queries: Q, query images of a class; None: K.
         size: height and width that images are resized to.
         channels: 3, or 1 for shades of grey.
-        split: a part of the classes; None takes all.
+        split: which part of the classes to use; None uses all.
         seed: of the draws.
 
     Returns:
@@ -136,7 +135,7 @@ def tasks_from_arrays(
         Tasks whose targets are labels 0, ..., N - 1 of the task, int32.
 
     Raises:
-        DataError: if labels are not such, or examples too few.
+        DataError: if labels are not as above, or examples too few.
         ConfigError: if an argument makes no sense.
     """
     y = np.asarray(y)
@@ -187,10 +186,10 @@ def tasks_from_series(
         source: pairs (x, y) of arrays [points, ...], one for each series; or
             a CSV file with a header and a row for each point.
         num_shots: K, points of a support set.
-        num_queries: Q, points of a query set; None: as many as K.
-        columns: of a CSV file: the one that says the series, those of x and
-            those of y. None: the first, all between, and the last.
-        split: a part of the series; None takes all.
+        num_queries: Q, points of a query set; None: K.
+        columns: of a CSV file: the column of the series, those of x and those
+            of y. None: the first, all between, and the last.
+        split: which part of the series to use; None uses all.
         seed: of the draws.
 
     Returns:
@@ -222,13 +221,13 @@ def tasks_from_series(
 def tasks_from_function(
     function: Callable[[int], Any], *, split: str = "train"
 ) -> TaskStream:
-    """Tasks that a function makes.
+    """Tasks made by a function.
 
     Args:
-        function: of a seed, an integer that belongs to the task. Gives
-            (support, query), each (inputs, targets); the same for the same
-            seed, and of the same sizes for all.
-        split: seeds of the three are different.
+        function: maps a seed, an integer of the task's own, to (support,
+            query), each (inputs, targets): the same for the same seed, and of
+            the same sizes for all.
+        split: each split has its own seeds.
 
     Raises:
         ConfigError: if an argument makes no sense.
@@ -245,17 +244,17 @@ def tasks_from_function(
 
 
 def tasks_from_dataset(dataset: tf.data.Dataset) -> TaskStream:
-    """Tasks that come out of a `tf.data.Dataset`, one after the other.
+    """Tasks read from a `tf.data.Dataset`, one after the other.
 
-    At its end it begins again. Unlike the other streams it has no task i by
-    itself: a dataset that shuffles gives others each time it is read.
+    At its end it starts over. Unlike in other streams, task i is not fixed: a
+    dataset that shuffles gives other tasks each time it is read.
 
     Args:
         dataset: its elements are ((inputs, targets), (inputs, targets)), the
             support and the query set of a task, all of the same sizes.
 
     Raises:
-        ConfigError: if it is no dataset.
+        ConfigError: if it is not a dataset.
     """
     if not isinstance(dataset, tf.data.Dataset):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Keras' callbacks in a loop that is not Keras' own."""
+"""Keras callbacks in a training loop that is not Keras' own."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -11,10 +11,10 @@ class KerasCallbacks:
     """Calls the hooks of `keras.callbacks.Callback`s.
 
     A batch is a call of the compiled meta-step, which may take many
-    meta-steps; an epoch, the stretch between two validations. Logs are means
-    of the losses by name, and of what validation measured as `val_<name>`.
-    The callbacks' model is the network. While `attached`, it has the outer
-    optimizer as its `optimizer`, and is asked for `stop_training`.
+    meta-steps; an epoch, the stretch between two validations. Logs are mean
+    losses by name, and validation results as `val_<name>`. The callbacks' model
+    is the network. While `attached`, its `optimizer` is the outer optimizer,
+    and its `stop_training` ends the loop.
     """
 
     def __init__(
@@ -27,11 +27,11 @@ class KerasCallbacks:
     ):
         """
         Args:
-            callbacks: a user's; may be none.
+            callbacks: the user's callbacks, if any.
             model: the network that is trained.
             optimizer: the outer optimizer.
-            iterations: of the whole training.
-            steps_per_epoch: iterations of an epoch.
+            iterations: total number of iterations.
+            steps_per_epoch: iterations per epoch.
         """
         self._model = model
         self._optimizer = optimizer
@@ -48,7 +48,7 @@ class KerasCallbacks:
 
     @property
     def stopped(self) -> bool:
-        """Whether a callback asked for the end of training."""
+        """Whether a callback asked to stop training."""
         return bool(self._model.stop_training)
 
     @contextlib.contextmanager
@@ -71,7 +71,7 @@ class KerasCallbacks:
                     setattr(self._model, name, value)
 
     def begin(self, start: int) -> None:
-        """Before the first meta-step, `start` having been taken before."""
+        """Call it before the first meta-step; `start` were taken earlier."""
         self._epoch = start // self._steps_per_epoch
         self._list.on_train_begin()
 
@@ -95,5 +95,5 @@ class KerasCallbacks:
         self._epoch += 1
 
     def end(self) -> None:
-        """After the last meta-step."""
+        """Call it after the last meta-step."""
         self._list.on_train_end()

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there, and are checked when read."""
+"""Checkpoints that are written atomically and checked when read."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ _SCRATCH = ".writing"
 
 
 class Checkpoints:
-    """The newest states of a run, one directory for each, by iteration.
+    """The newest states of a run, one directory per iteration.
 
     A checkpoint is written by `tf.train.Checkpoint` into a scratch directory,
     listed with checksums in a manifest and then renamed to its place.
@@ -31,17 +31,17 @@ class Checkpoints:
     ):
         """
         Args:
-            directory: where the checkpoints lie; made when first needed.
+            directory: where the checkpoints are; created when first needed.
             state: variables by name, saved and restored in their order. A
                 reader may name fewer than the writer did.
-            keep: how many of the newest stay.
+            keep: how many of the newest to keep.
         """
         self._directory = directory
         self._state = state
         self._keep = keep
 
     def iterations(self) -> list[int]:
-        """The iterations at hand, ascending."""
+        """The iterations that have a checkpoint, ascending."""
         return sorted(
             int(path.name)
             for path in self._directory.glob("[0-9]*")
@@ -49,13 +49,13 @@ class Checkpoints:
         )
 
     def save(self, iteration: int) -> None:
-        """Writes the state; drops the oldest checkpoints, and later ones.
+        """Writes the state; deletes the oldest checkpoints, and later ones.
 
-        There are later ones if training went on from an older one.
+        There are later ones if training resumed from an older one.
 
         Raises:
             TrainingDivergedError: if a value of the state is not finite;
-                nothing is written then.
+                then nothing is written.
             RunDirectoryError: if it cannot be written.
         """
         for name, variables in self._state.items():
@@ -94,9 +94,9 @@ class Checkpoints:
             shutil.rmtree(self._path(old))
 
     def restore_latest(self) -> int | None:
-        """Restores the newest checkpoint that is whole.
+        """Restores the newest intact checkpoint.
 
-        A damaged one is reported and the one before it tried.
+        A damaged one is logged, and the one before it is tried.
 
         Returns:
             Its iteration, or None if there is no checkpoint at all.
@@ -127,7 +127,7 @@ class Checkpoints:
         """Restores a given checkpoint.
 
         Raises:
-            RunDirectoryError: if it is not there, is damaged or does not fit.
+            RunDirectoryError: if it is missing, damaged or does not fit.
         """
         if iteration not in self.iterations():
             raise RunDirectoryError(

@@ -1,4 +1,4 @@
-"""Settings that every experiment has, by the paper's names."""
+"""Settings of every experiment, by the paper's names."""
 
 import abc
 import dataclasses
@@ -20,7 +20,7 @@ class TrainingConfig(abc.ABC):
     """What every experiment is trained by.
 
     Raises:
-        ConfigError: at construction, if a value makes no sense.
+        ConfigError: at construction, if a value is invalid.
     """
 
     # Iterations of ordinary training on all tasks jointly, before MAML.
@@ -41,7 +41,7 @@ class TrainingConfig(abc.ABC):
     beta: float = 0.001
     # Leave out second derivatives.
     first_order: bool = False
-    # Of initial weights and training tasks.
+    # Seed of initial weights and training tasks.
     seed: int = 0
     # Name of the method of meta-training.
     method: str = "maml"
@@ -142,7 +142,7 @@ class TrainingConfig(abc.ABC):
 
     @property
     def label(self) -> str:
-        """What the run is: `maml`, `first-order`, `pretrained`, ..."""
+        """The kind of training: `maml`, `first-order`, `pretrained`, ..."""
         oracle = self.baseline == "oracle"
         if not self.metatrain_iterations:
             return "oracle" if oracle else "pretrained"
@@ -157,26 +157,26 @@ class TrainingConfig(abc.ABC):
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is meta-training alone, to be compared with baselines."""
+        """Whether it is meta-training alone, which baselines compare with."""
         return not self.pretrain_iterations and self.baseline is None
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What training depends on, but for its length."""
+        """What training depends on, except its length."""
         unused = {*ITERATIONS, *self._unused}
         fields = dataclasses.asdict(self).items()
         return {name: value for name, value in fields if name not in unused}
 
     @property
     def _unused(self) -> set[str]:
-        """Settings of meta-training that do not matter."""
+        """Settings of meta-training that have no effect."""
         settings = {"alpha", "num_steps"}
         if not self.metatrain_iterations:
             return {*settings, "method"}
         return settings - setting_names(METHODS[self.method])
 
     def _name_parts(self) -> list[str]:
-        """Parts of a run's name, spelled as the original does."""
+        """Parts of a run's name, spelled as in the original."""
         parts = [
             self.label,
             f"mbs_{self.meta_batch_size}",

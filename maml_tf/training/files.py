@@ -1,11 +1,10 @@
-"""What training keeps in a directory, so that it can be resumed exactly.
+"""Files of a training directory, from which training resumes exactly.
 
 checkpoints/     the newest ten states, see checkpoints.py
 best/            the weights that did best in validation
 train.csv        running means of the losses
-validation.csv   what validation measured
-tensorboard/     the same for TensorBoard
-lock             kept by the process that trains
+validation.csv validation results tensorboard/ the same for TensorBoard lock
+held by the process that trains
 """
 
 import contextlib
@@ -25,12 +24,12 @@ LOSSES = ("pre_update", "post_update")
 
 
 class TrainingFiles:
-    """The files of a training.
+    """The files of one training.
 
     Attributes:
-        log: takes rows of running means.
-        checkpoints: of all that training changes.
-        best: of the weights alone.
+        log: rows of running means.
+        checkpoints: checkpoints of everything that training changes.
+        best: checkpoint of the weights that did best.
     """
 
     def __init__(
@@ -42,9 +41,9 @@ class TrainingFiles:
     ):
         """
         Args:
-            path: the directory; made when training begins.
-            state: all that training changes, by name: `weights`, and what
-                else there is.
+            path: the directory; created when training begins.
+            state: everything that training changes, by name; `weights` is among
+                it.
             fields: names of the values in the log.
             tensorboard: write events for TensorBoard.
         """
@@ -62,14 +61,14 @@ class TrainingFiles:
         """Restores the newest checkpoint.
 
         Args:
-            iterations: how many are asked for in all.
+            iterations: how many are requested in all.
 
         Returns:
-            Those done already; 0 if there is no checkpoint.
+            The number already done; 0 if there is no checkpoint.
 
         Raises:
-            RunDirectoryError: if there are more, or no checkpoint is whole
-                and fits.
+            RunDirectoryError: if more were done, or no checkpoint is intact and
+                fits.
         """
         done = self.checkpoints.restore_latest() or 0
         if done > iterations:
@@ -81,7 +80,7 @@ class TrainingFiles:
         return done
 
     def validation_log(self, fields: Sequence[str]) -> IterationLog:
-        """The log of validation, with these values in a row."""
+        """The log of validation, with these columns."""
         return IterationLog(
             self._path / "validation.csv",
             fields,
@@ -91,10 +90,10 @@ class TrainingFiles:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Makes the directory, and keeps other processes from training there.
+        """Creates the directory and keeps other processes from training there.
 
         Raises:
-            RunDirectoryError: if there is one, or it cannot be made.
+            RunDirectoryError: if another one is, or it cannot be created.
         """
         try:
             self._path.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The course of a training."""
+"""Losses and validation results over a training."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass
 class History:
-    """The course of `Learner.fit`; it grows while training goes on.
+    """The course of `Learner.fit`; it grows during training.
 
     Attributes:
-        iterations: the meta-steps at which there are values.
-        losses: by name, mean over the meta-steps since the value before:
+        iterations: the meta-steps at which values were recorded.
+        losses: by name, mean over the meta-steps since the previous value:
             `pre_update` on support sets before the first inner update,
             `post_update` on query sets after the last.
         validation: rows of `iteration` and the means of loss and metrics.
@@ -25,7 +25,7 @@ class History:
     validation: list[dict[str, float]] = dataclasses.field(default_factory=list)
 
     def add(self, iteration: int, losses: dict[str, float]) -> None:
-        """Notes the mean losses up to an iteration."""
+        """Adds the mean losses up to an iteration."""
         self.iterations.append(iteration)
         for name, value in losses.items():
             self.losses.setdefault(name, []).append(value)
@@ -37,20 +37,20 @@ class History:
             self.add(int(row["iteration"]), losses)
 
     def add_validation(self, iteration: int, row: dict[str, float]) -> None:
-        """Notes what validation measured at an iteration."""
+        """Adds the validation results of an iteration."""
         self.validation.append({"iteration": iteration, **row})
 
     def plot(self) -> "Figure":
         """Losses, and validation where there is one, by iteration.
 
         Returns:
-            A Matplotlib figure, which a notebook shows; write it by
+            A Matplotlib figure, which a notebook shows; write it with
             `savefig`.
 
         Raises:
             ImportError: if Matplotlib is not installed.
         """
-        from matplotlib.figure import Figure  # takes long to import
+        from matplotlib.figure import Figure  # slow to import
 
         measured = [
             name

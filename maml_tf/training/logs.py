@@ -13,7 +13,7 @@ from maml_tf.files import write_atomically
 
 
 class IterationLog:
-    """A CSV file with a row for some of the iterations, ascending."""
+    """A CSV file with rows for some iterations, ascending."""
 
     def __init__(
         self,
@@ -25,7 +25,7 @@ class IterationLog:
         """
         Args:
             path: the CSV file.
-            fields: what a row has besides its iteration.
+            fields: columns besides the iteration.
             tensorboard: directory of event files, or None for none.
             renamed: fields of older files, and what they are called now.
         """
@@ -62,7 +62,7 @@ class IterationLog:
         return read_rows(self._path)
 
     def write(self, iteration: int, values: dict[str, float]) -> None:
-        """Appends a row; fields that it does not name stay empty."""
+        """Appends a row; fields without a value stay empty."""
         with open(self._path, "a", newline="") as file:
             row = {"iteration": iteration, **values}
             csv.DictWriter(file, self._fields, lineterminator="\n").writerow(
@@ -74,13 +74,13 @@ class IterationLog:
                     tf.summary.scalar(f"{self._path.stem}/{name}", value)
 
     def flush(self) -> None:
-        """Brings the events of the rows so far to the disk."""
+        """Flushes the events of the rows so far to disk."""
         if self._writer:
             self._writer.flush()
 
 
 def read_rows(path: pathlib.Path) -> list[dict[str, float]]:
-    """Rows of such a file; what a row leaves empty is left out."""
+    """Rows of such a file, without their empty fields."""
     with open(path, newline="") as file:
         return [
             {name: float(value) for name, value in row.items() if value}
@@ -89,18 +89,18 @@ def read_rows(path: pathlib.Path) -> list[dict[str, float]]:
 
 
 class RunningMeans:
-    """Means over the iterations since they were last asked for."""
+    """Means over the iterations since they were last taken."""
 
     def __init__(self):
         self._window: dict[str, list[np.ndarray]] = {}
 
     def add(self, values: dict[str, np.ndarray]) -> None:
-        """Notes the values of some iterations."""
+        """Adds the values of some iterations."""
         for name, column in values.items():
             self._window.setdefault(name, []).append(column)
 
     def take(self) -> dict[str, float]:
-        """The means of what was noted, and forgets it."""
+        """Returns the means and starts over."""
         means = {
             name: float(np.concatenate(columns).mean())
             for name, columns in self._window.items()

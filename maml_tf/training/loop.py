@@ -18,28 +18,29 @@ from maml_tf.training.validation import Validation
 
 LOG_EVERY = 100  # iterations; the original's summary interval
 
-# Iterations done so far, and the values by name of those since the last time.
+# Iterations done so far, and the values by name of those since the previous
+# item.
 Steps = Iterable[tuple[int, dict[str, np.ndarray]]]
 
 
 @dataclasses.dataclass
 class Loop:
-    """What happens around the iterations of a training.
+    """Logs, validates and saves around the iterations of a training.
 
-    Being killed and starting again with the newest checkpoint gives the same
-    weights and logs as running through. So does ending and going on to more
-    iterations, but that logs and validation have a row more: that of the end.
+    Resuming from the newest checkpoint after a kill gives the same weights and
+    logs as an uninterrupted run. So does extending a finished run, except that
+    logs and validation have one more row, that of its end.
 
     Attributes:
-        history: takes the means since the row before.
+        history: receives the means since the previous row.
         on_progress: called with the number of iterations done and the latest
             means and validation (empty before the first).
         log_every: iterations between two rows of the history and the log.
-        steps_per_epoch: iterations between two validations, each followed by
-            a checkpoint. Both are made at the end, too.
+        steps_per_epoch: iterations between two validations, each followed by a
+            checkpoint. Both also happen at the end.
         files: where logs and checkpoints go; None keeps none.
         validation: measures the network.
-        callbacks: a user's.
+        callbacks: the user's callbacks.
     """
 
     history: History
@@ -51,7 +52,7 @@ class Loop:
     callbacks: KerasCallbacks | None = None
 
     def run(self, steps: Steps, start: int, end: int) -> None:
-        """Goes through iterations start, ..., end - 1.
+        """Runs iterations start, ..., end - 1.
 
         Raises:
             TrainingDivergedError: if a value that would be saved is not
@@ -108,7 +109,7 @@ class Loop:
 
 
 def _named(measured: dict[str, float]) -> dict[str, float]:
-    """What validation measured, as it stands beside the losses."""
+    """Validation results, as named beside the losses."""
     return {
         f"validation {name}": x
         for name, x in measured.items()
@@ -125,20 +126,20 @@ def meta_steps(
     pauses: tuple[int, ...],
     hint: str,
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """Takes the meta-steps first, ..., last - 1, many in a call.
+    """Takes the meta-steps first, ..., last - 1, many per call.
 
     Args:
         step: the compiled meta-step.
-        stream: iteration i sees its tasks i * meta_batch_size, ...
+        stream: iteration i uses its tasks i * meta_batch_size, ...
         meta_batch_size: tasks of one meta-step.
         first: iterations done already.
         last: iterations done at the end.
-        pauses: no call goes beyond a multiple of any of them.
+        pauses: no call goes past a multiple of any of them.
         hint: what to do if training diverges.
 
     Yields:
-        After each call the number of iterations done, and the losses by name
-        of those that it took.
+        After each call, the number of iterations done, and the losses by name
+        of those in the call.
 
     Raises:
         TrainingDivergedError: if a loss is not finite.

@@ -1,4 +1,4 @@
-"""Validation during training, and the checkpoint that did best in it."""
+"""Validation during training, and the checkpoint of the best weights."""
 
 import math
 from collections.abc import Callable
@@ -23,11 +23,11 @@ class Validation:
     ):
         """
         Args:
-            measure: means over validation tasks now, by name.
-            monitor: the name of the one that decides which weights are best.
-            larger_is_better: whether it is better if it is larger.
-            log: takes a row each time.
-            best: where the weights that did best are kept.
+            measure: returns current means over validation tasks, by name.
+            monitor: the name of the mean that decides which weights are best.
+            larger_is_better: whether larger values of it are better.
+            log: receives a row each time.
+            best: keeps the weights that did best.
         """
         self._measure = measure
         self._monitor = monitor
@@ -36,14 +36,14 @@ class Validation:
         self._best = best
 
     def start(self, iteration: int) -> list[dict[str, float]]:
-        """Drops what lies after `iteration`; returns the rows before it."""
+        """Drops results after `iteration`; returns the rows up to it."""
         if not self._log:
             return []
         self._log.start(iteration)
         return self._log.rows()
 
     def __call__(self, iteration: int) -> dict[str, float]:
-        """Validates, and keeps the weights if none did better before."""
+        """Validates, and keeps the weights if they are the best so far."""
         measured = self._measure()
         if self._best and self._log:
             earlier = map(self._goodness, self._log.rows())

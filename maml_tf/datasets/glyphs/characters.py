@@ -94,8 +94,8 @@ _FONT = "DejaVuSans"
 _FONTS = {"Script": "STIXGeneral", "Fraktur": "STIXGeneral"}
 
 # By script, what `select_characters` chooses from: patterns for the category
-# and the name of a character. Left out are syllables that differ from others
-# by a dot only, as long ones and those with a w do, and two rows of strokes
+# and the name of a character. Excluded are syllables that differ from others
+# only by a dot, as long ones and those with a w do, and two rows of strokes
 # that would have to be counted.
 _CANDIDATES = {
     "Digits": r"N. DIGIT .*",
@@ -124,10 +124,10 @@ _CANDIDATES = {
     "Fraktur": r"L. (MATHEMATICAL FRAKTUR|BLACK-LETTER) (CAPITAL|SMALL) .",
 }
 _VARIANT = re.compile(r" WITH | LIGATURE |LATIN .*DIGRAPH")
-# What can be recognized in a small drawing, in pixels of the box.
+# Limits of what is recognizable in a small drawing, in pixels of the box.
 _LEAST_LENGTH = 50  # of all lines; below, they are a straight line, or dots
 _LEGIBLE_PEN = 4  # radius with which a character is drawn and thinned again:
-_LEAST_LEFT = 0.75  # this part of its lines is left, or they ran together
+_LEAST_LEFT = 0.75  # share of its lines that is left, unless they ran together
 _LEAST_DIFFERENCE = 2.5  # between two characters
 
 
@@ -153,7 +153,7 @@ def characters(script: str) -> str:
 
 
 def font_and_character(name: str) -> tuple[str, str]:
-    """What to rasterize for a class of this name."""
+    """The font and the character to rasterize for a class."""
     script, _, character = name.partition("/")
     return _font_name(script), unicodedata.lookup(character)
 
@@ -163,14 +163,14 @@ def _font_name(script: str) -> str:
 
 
 def select_characters() -> dict[str, str]:
-    """Chooses what CHARACTERS lists, from the fonts; takes seconds.
+    """Chooses CHARACTERS from the fonts; takes seconds.
 
-    Goes through the candidates, scripts in the order of _CANDIDATES, and takes
-    what can be recognized and differs from all that was taken before, even if
+    Goes through the candidates, script by script in the order of _CANDIDATES,
+    and takes those that are legible and differ from all taken before, even if
     turned by a multiple of 90 degrees, as tasks turn their classes.
 
     Returns:
-        For each script, its characters.
+        The characters of each script.
     """
     candidates = [(s, c) for s in _CANDIDATES for c in _candidates(s)]
     ink = np.stack([rasterize(_font_name(s), c) for s, c in candidates])
@@ -188,7 +188,7 @@ def select_characters() -> dict[str, str]:
 
 
 def _candidates(script: str) -> list[str]:
-    """What `select_characters` may choose of a script, by code point."""
+    """The candidates of a script, by code point."""
     pattern = re.compile(_CANDIDATES[script])
     kinds = _kinds(_font_name(script))
     return [c for c, kind in kinds.items() if pattern.fullmatch(kind)]
@@ -198,7 +198,7 @@ def _candidates(script: str) -> list[str]:
 def _kinds(font_name: str) -> dict[str, str]:
     """Category and name of characters in a font, by code point.
 
-    Left out are those that are compositions or variants of others.
+    Compositions and variants of other characters are left out.
     """
     kinds = {}
     for character in map(chr, sorted(load_font(font_name).get_charmap())):
@@ -223,7 +223,7 @@ def _is_legible(ink: np.ndarray) -> np.ndarray:
 def _stretched(ink: np.ndarray) -> np.ndarray:
     """Stretches a character, by no more than 3 : 1, so that it fills the box.
 
-    Hands stretch characters, so a difference in aspect tells none apart.
+    Hands stretch characters, so aspect ratios do not tell them apart.
     """
     ink = crop(ink)
     height, width = ink.shape
@@ -235,11 +235,11 @@ def _stretched(ink: np.ndarray) -> np.ndarray:
 
 
 def _differences(ink: np.ndarray) -> np.ndarray:
-    """How far apart the lines of two characters lie.
+    """Distances between the lines of any two characters.
 
-    The root mean square distance of the points of one from the lines of the
-    other, whichever is the one for which it is greater, rotated such that it
-    is least. Sums are of small integers: exact in float32 in any order.
+    A distance is the root mean square distance of the points of one from the
+    lines of the other, the greater of both ways, at the rotation for which it
+    is least. The sums are of small integers, so exact in float32 in any order.
 
     Args:
         ink: bool [n, BOX, BOX].
@@ -256,6 +256,6 @@ def _differences(ink: np.ndarray) -> np.ndarray:
         np.rot90(lines, turns, (1, 2)).reshape(n, -1) @ squares.T / lengths
         for turns in range(4)
     ]
-    # The way back is the way there of the other character, turned back.
+    # The reverse way is that of the swapped pair, turned back.
     both = [np.maximum(there[k], there[-k].T) for k in range(4)]
     return np.sqrt(np.minimum.reduce(both))

@@ -1,15 +1,15 @@
 """An Omniglot-like data set without a download, from Matplotlib's fonts.
 
 Characters of many scripts, each drawn by 20 imaginary hands. A character is
-thinned to its center lines, which makes lines of the strokes of any font. A
-hand bends the lines (stretch, slant, rotation, a smooth elastic distortion),
-places them, and goes over them with a round pen. As in Omniglot, an image is
-28 x 28, ink or no ink, with strokes two to three pixels wide.
+thinned to its center lines, so that strokes of any font become lines. A hand
+bends the lines (stretch, slant, rotation, a smooth elastic distortion), places
+them, and goes over them with a round pen. As in Omniglot, an image is 28 x 28,
+ink or no ink, with strokes two to three pixels wide.
 
-Drawing j of a character depends on the character's name and j alone. All
-numbers are integers or come from single IEEE operations, never from a
-transcendental function or a sum whose order is the machine's choice: the bytes
-are the same on every machine.
+Drawing j of a character depends only on the character's name and j. All numbers
+are integers or come from single IEEE operations, never from a transcendental
+function or a sum whose order depends on the machine, so the bytes are the same
+on every machine.
 """
 
 import functools
@@ -31,11 +31,11 @@ from maml_tf.datasets.glyphs.lines import (
 from maml_tf.datasets.packed_images import ImageClasses, PackedImages
 from maml_tf.uniforms import uniforms
 
-DRAWINGS = 20  # of each character, as in Omniglot
+DRAWINGS = 20  # per character, as in Omniglot
 SIZE = 28  # pixels, height and width of a drawing
 SPLIT_PERCENT = {"train": 65, "validation": 10, "test": 25}
 
-# What a hand may do; a single number is the end of an interval around 0.
+# What a hand may do; a single number bounds an interval around 0.
 _ROTATION = 0.13  # tangent of half the angle: 15 degrees
 _SLANT = 0.25  # sideways by this part of the height
 _STRETCH = 0.25  # one direction by up to 1.25, the other by its inverse
@@ -53,8 +53,7 @@ _CHUNK = 8  # characters distorted at once: arrays that fit into the cache
 def glyphs() -> PackedImages:
     """Makes the whole data set, in about a second.
 
-    A class is in the split that its place in the order of hashes of the names
-    says, whatever its script.
+    Classes are split by the hashes of their names, whatever their script.
 
     Raises:
         DataError: if the fonts lack a character.
@@ -79,7 +78,7 @@ def glyphs() -> PackedImages:
 
 
 def draw(names: Sequence[str]) -> np.ndarray:
-    """All drawings of the characters of these names.
+    """All drawings of the named characters.
 
     Args:
         names: among `character_names`.
@@ -98,8 +97,8 @@ def draw(names: Sequence[str]) -> np.ndarray:
 def _draw_lines(lines: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """Distorts and draws: bool [n, box, box] -> [n, DRAWINGS, SIZE, SIZE].
 
-    A pixel is ink if the place on the undistorted character that lies under it
-    is nearer to a line than the pen's radius.
+    A pixel is ink if the point of the undistorted character under it is nearer
+    to a line than the pen's radius.
     """
     u = np.stack(
         [uniforms(_seed(name), 0, 0, DRAWINGS, _WIDTH) for name in names]
@@ -193,7 +192,7 @@ def _upsample(controls: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _spline_weights() -> np.ndarray:
-    """Of the control points in each pixel: float32 [SIZE, control points]."""
+    """Weights of the control points in each pixel: float32 [SIZE, points]."""
     pieces = _CONTROL_POINTS - 3
     weights = np.zeros((SIZE, _CONTROL_POINTS), np.float32)
     for pixel in range(SIZE):
@@ -211,7 +210,7 @@ def _spline_weights() -> np.ndarray:
 def _interpolate(
     images: np.ndarray, x: np.ndarray, y: np.ndarray
 ) -> np.ndarray:
-    """Bilinear; beyond the border, the value on it.
+    """Bilinear interpolation; beyond the border, the value on it.
 
     Args:
         images: float32 [n, height, width].

@@ -12,7 +12,7 @@ from maml_tf.errors import DataError
 BOX = 48  # pixels, the longer side of a character
 
 _MARGIN = 8  # around it; wider than a pen on that scale
-_FAR = 10  # distances beyond are all the same
+_FAR = 10  # greater distances all count as this
 _CHUNK = 32  # images thinned at once: arrays that fit into the cache
 
 
@@ -64,9 +64,9 @@ def center_lines(ink: np.ndarray) -> np.ndarray:
 def thin(ink: np.ndarray) -> np.ndarray:
     """Thins to lines one pixel wide, connected as the ink was.
 
-    Takes away simple points that are no ends of lines from the north, the
-    south, the east and the west in turn, until there are none. (A point is
-    simple if neither ink nor holes become joined or parted by its removal.)
+    Removes simple points that are not ends of lines from the north, south, east
+    and west in turn, until there are none. (A point is simple if removing it
+    neither joins nor splits ink or holes.)
 
     Args:
         ink: bool [n, height, width].
@@ -112,7 +112,7 @@ def _removable() -> np.ndarray:
         bool [4, 256].
     """
     code = np.arange(256)
-    # 1 where there is no ink; the first two once more at the end.
+    # 1 where there is no ink; the first two repeat at the end.
     white = [1 - ((code >> k % 8) & 1) for k in range(10)]
     # Yokoi's number: how many parts of ink meet at the point.
     parts = sum(
