@@ -7,7 +7,6 @@ prints the median seconds of an iteration (after the first, which compiles),
 those spent in the environment, and the peak memory of the process.
 """
 
-import pathlib
 import resource
 import statistics
 import sys
@@ -19,8 +18,7 @@ from absl import app, flags
 from maml_tf.rl.config import RLConfig
 from maml_tf.rl.environments.registry import ENVIRONMENTS
 from maml_tf.runtime import start_tensorflow
-from maml_tf.training.checkpoints import Checkpoints
-from maml_tf.training.logs import IterationLog
+from maml_tf.training.files import TrainingFiles
 
 FLAGS = flags.FLAGS
 
@@ -63,8 +61,8 @@ def measure(name: str, iterations: int, **settings) -> dict[str, float]:
     config = RLConfig.for_environment(
         name, metatrain_iterations=iterations + 1, **settings
     )
-    experiment = PolicyLearner(config)
-    timed = experiment.environment = Timed(experiment.environment)
+    learner = PolicyLearner(config)
+    timed = learner.environment = Timed(learner.environment)
     moments = []
 
     def on_progress(iteration, _):
@@ -72,13 +70,11 @@ def measure(name: str, iterations: int, **settings) -> dict[str, float]:
         print(f"iteration {iteration}", file=sys.stderr)
 
     with tempfile.TemporaryDirectory() as directory:
-        path = pathlib.Path(directory)
-        training = PolicyTraining(
-            experiment,
-            IterationLog(path / "train.csv", LOG_FIELDS),
-            Checkpoints(path / "best", {"weights": experiment.variables}),
+        training = PolicyTraining(learner)
+        files = TrainingFiles(
+            directory, training.state, LOG_FIELDS, tensorboard=False
         )
-        training(Checkpoints(path / "last", training.state), 0, on_progress)
+        training.run(files, 0, on_progress)
     iteration, environment = (
         statistics.median(
             after[i] - before[i]

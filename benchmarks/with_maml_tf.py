@@ -1,7 +1,6 @@
 """maml_tf: its compiled meta-step, and its training loop around it."""
 
 import functools
-import pathlib
 import queue
 import tempfile
 import threading
@@ -20,21 +19,29 @@ from workloads import (
     Workload,
 )
 
-from maml_tf.core.losses import Batch, cross_entropy, mean_squared_error
+from maml_tf.core.losses import (
+    Batch,
+    ObjectiveFn,
+    cross_entropy,
+    mean_squared_error,
+    scaled_cross_entropy,
+    squared_error,
+)
 from maml_tf.core.maml import LossFn, MetaGradientFn, Task, task_meta_gradient
 from maml_tf.core.meta_step import MetaStep
 from maml_tf.core.task_stream import TaskStream
 from maml_tf.datasets.packed_images import ImageClasses
 from maml_tf.layers.normalization import which_adapt
+from maml_tf.learner.learner import Learner
+from maml_tf.methods.maml import MAML
 from maml_tf.models import conv_net, dense_net
 from maml_tf.runtime import start_tensorflow
 from maml_tf.tasks.few_shot import Episodes
 from maml_tf.tasks.sinusoids import Sinusoids
-from maml_tf.training.checkpoints import Checkpoints
-from maml_tf.training.logs import IterationLog
-from maml_tf.training.loop import CHECKPOINT_EVERY, LOG_FIELDS, Phase, train
+from maml_tf.training.files import TrainingFiles
 
 ENDLESS = 10**9  # iterations
+CHECKPOINT_EVERY = 1000  # iterations, as training saves
 IMAGE_WINDOW = 50  # iterations of a training loop's turn on images
 NUM_CLASSES, NUM_IMAGES = 1100, 20  # Omniglot's for training
 
@@ -121,47 +128,34 @@ class Step(Stepper):
 
 
 class TrainingLoop(Implementation):
-    """`maml_tf.training.loop.train` with its tasks, log and checkpoints.
+    """`Learner.fit` in a directory: with its tasks, logs and checkpoints.
 
-    It runs in a thread that waits, where it reports progress, for the next
-    window of iterations. Every window sees a checkpoint saved: of the 1000
-    iterations of the sinusoids' window training saves one by itself; after
-    the fewer of images', one is saved in addition. Tasks are drawn as in
-    training, those of images from classes of noise.
+    It runs in a thread that waits, in a callback after each call of the
+    meta-step, for the next window of iterations. Every window sees a
+    checkpoint saved: of the 1000 iterations of the sinusoids' window training
+    saves one by itself; after the fewer of images', one is saved in addition.
+    Tasks are drawn as in training, those of images from classes of noise.
     """
 
     def __init__(self, workload: Workload):
         super().__init__(workload)
-        model, loss = build_network(workload)
-        adam = make_adam(model, workload)
+        network, _ = build_network(workload)
         self._saves = workload.net is not None
         self.window = IMAGE_WINDOW if self._saves else CHECKPOINT_EVERY
-        self._directory = tempfile.TemporaryDirectory()
-        path = pathlib.Path(self._directory.name)
-        self._checkpoints = Checkpoints(
-            path / "checkpoints",
-            {
-                "weights": [v.value for v in model.variables],
-                "optimizer": [v.value for v in adam.variables],
-            },
+        self._learner = Learner(
+            network, objective_of(workload), method=method_of(workload)
         )
-        task_gradient = make_task_gradient(model, loss, workload)
-        self._arguments = {
-            "model": model,
-            "phases": [Phase(ENDLESS, task_gradient, adam)],
-            "stream": (
-                Sinusoids(NUM_POINTS)
-                if workload.net is None
-                else _episodes(workload.net, workload.num_queries)
-            ),
-            "meta_batch_size": workload.meta_batch_size,
-            "checkpoints": self._checkpoints,
-            "start": 0,
-            "log": IterationLog(
-                path / "train.csv", LOG_FIELDS, path / "tensorboard"
-            ),
-            "on_progress": self._on_progress,
-        }
+        self._adam = make_adam(network, workload)
+        self._directory = tempfile.TemporaryDirectory()
+        self._files = TrainingFiles(
+            self._directory.name, self._learner.state(self._adam)
+        )
+        self._meta_batch_size = workload.meta_batch_size
+        self.stream: TaskStream = (
+            Sinusoids(NUM_POINTS)
+            if workload.net is None
+            else _episodes(workload.net, workload.num_queries)
+        )
         self._until = 1
         self._began = time.perf_counter()
         self._orders: queue.Queue[int] = queue.Queue()
@@ -177,14 +171,22 @@ class TrainingLoop(Implementation):
         self._orders.put(count)
         return self._next_report() / count
 
-    @property
-    def stream(self) -> TaskStream:
-        """The tasks that it trains on."""
-        return self._arguments["stream"]
-
     def _train(self) -> None:
         try:
-            train(**self._arguments)
+            self._learner.fit(
+                self.stream,
+                ENDLESS,
+                meta_batch_size=self._meta_batch_size,
+                optimizer=self._adam,
+                steps_per_epoch=CHECKPOINT_EVERY,
+                directory=self._files,
+                callbacks=[
+                    keras.callbacks.LambdaCallback(
+                        on_train_batch_end=lambda batch, logs: self._pause()
+                    )
+                ],
+                progress=False,
+            )
         except Exception as e:
             self._reports.put(e)
 
@@ -194,14 +196,26 @@ class TrainingLoop(Implementation):
             raise report
         return report
 
-    def _on_progress(self, iteration: int, latest: dict[str, float]) -> None:
+    def _pause(self) -> None:
+        iteration = self._learner.iterations
         if iteration < self._until:
             return
         if self._saves:
-            self._checkpoints.save(iteration)
+            self._files.checkpoints.save(iteration)
         self._reports.put(time.perf_counter() - self._began)
         self._until = iteration + self._orders.get()
         self._began = time.perf_counter()
+
+
+def objective_of(workload: Workload) -> ObjectiveFn:
+    """The loss of (targets, outputs)."""
+    return squared_error if workload.net is None else scaled_cross_entropy(1)
+
+
+def method_of(workload: Workload) -> MAML:
+    return MAML(
+        workload.alpha, workload.num_steps, first_order=workload.first_order
+    )
 
 
 def _episodes(net: ConvNet, num_queries: int) -> Episodes:

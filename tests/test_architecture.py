@@ -17,14 +17,21 @@ ROOT = pathlib.Path(__file__).parents[1]
 # Imports go to a floor further up in this table. A package, or a module beside
 # the packages; those of the first floor may import each other.
 FLOORS = (
-    ("errors", "files", "plotting", "progress", "runtime", "uniforms"),
-    ("layers",),
-    ("core", "datasets", "models"),
+    (
+        "errors",
+        "files",
+        "plotting",
+        "progress",
+        "runtime",
+        "uniforms",
+        "version",
+    ),
+    ("layers", "datasets"),
+    ("core", "models"),
     ("methods", "tasks"),
     ("export", "training"),
-    ("learner",),
-    ("rl", "api", ""),  # "" is maml_tf/__init__.py, which has the API's names
-    ("experiments",),
+    ("learner", "rl"),
+    ("experiments", "api", ""),  # "" is maml_tf/__init__.py
     ("cli",),
     ("__main__",),
 )

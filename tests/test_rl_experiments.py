@@ -199,7 +199,10 @@ def test_settings_are_the_papers(datasource, expected):
         ),
         ("--datasource=point --outer_step=sgd", "--outer_step must be one of"),
         ("--datasource=point --max_kl=0", "--max_kl must be a positive"),
-        ("--datasource=point --norm=batch_norm", "--norm is for networks"),
+        (
+            "--datasource=point --norm=batch_norm",
+            "--norm is for sinusoids",
+        ),
         ("--datasource=point --meta_lr=0.1", "--meta_lr is the step size of"),
         ("--datasource=point --conv", "--conv is for images"),
         ("--horizon=5", "--horizon is for policies"),

@@ -93,8 +93,8 @@ def check_spec(found: Any, expected: Any, what: str) -> None:
     if not fits:
         raise DataError(
             f"The {what} must be like those of the tasks before: "
-            f"{_describe(expected)}. Received: {_describe(found)}. (None is the "
-            "number of examples; for one example x give x[None].)"
+            f"{_describe(expected)}. Received: {_describe(found)}. (None is "
+            "the number of examples; for one example x give x[None].)"
         )
 
 
