@@ -13,7 +13,7 @@ from maml_tf.datasets.image_files import (
     unusable,
 )
 from maml_tf.datasets.packing import packing
-from maml_tf.training.progress import TrainingProgress
+from maml_tf.progress import TrainingProgress
 
 
 def pack(

@@ -18,7 +18,7 @@ from maml_tf.datasets.archives import SmallFilesArchive, read_small
 from maml_tf.datasets.download import Download
 from maml_tf.datasets.packing import packing, verify
 from maml_tf.errors import DataError
-from maml_tf.training.progress import TrainingProgress
+from maml_tf.progress import TrainingProgress
 
 URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
 ARCHIVES = (

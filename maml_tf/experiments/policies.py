@@ -14,6 +14,7 @@ from maml_tf.experiments.metric import Metric
 from maml_tf.experiments.results import Evaluation, Results
 from maml_tf.experiments.settings import EvaluationSettings
 from maml_tf.experiments.source import DataSource
+from maml_tf.progress import TrainingProgress
 from maml_tf.rl import evaluation
 from maml_tf.rl.config import RLConfig
 from maml_tf.rl.environments.registry import environment_spec
@@ -21,7 +22,6 @@ from maml_tf.rl.export import export_policy
 from maml_tf.rl.learner import PolicyLearner
 from maml_tf.rl.training import LOG_FIELDS, PolicyTraining
 from maml_tf.training.files import TrainingFiles
-from maml_tf.training.progress import TrainingProgress
 
 RETURN = Metric(
     "return",

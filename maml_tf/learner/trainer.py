@@ -12,11 +12,11 @@ from maml_tf.core.maml import MetaGradientFn, Task
 from maml_tf.core.meta_step import MetaStep
 from maml_tf.errors import ConfigError, TrainingDivergedError, first_lines
 from maml_tf.learner.task_checks import CheckedTasks
+from maml_tf.progress import TrainingProgress
 from maml_tf.training.callbacks import KerasCallbacks
 from maml_tf.training.files import TrainingFiles
 from maml_tf.training.history import History
 from maml_tf.training.loop import LOG_EVERY, Loop, meta_steps
-from maml_tf.training.progress import TrainingProgress
 from maml_tf.training.validation import Validation
 
 _LOST = (
