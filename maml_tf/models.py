@@ -65,7 +65,7 @@ def dense_net(
 
 def dense_image_net(
     image_shape: tuple[int, int, int],
-    num_ways: int,
+    num_ways: int | None,
     norm: str | None = "batch_norm",
     seed: int = 0,
 ) -> keras.Model:
@@ -76,7 +76,8 @@ def dense_image_net(
     Args:
         image_shape: (height, width, channels); inputs are
             [examples, height, width, channels].
-        num_ways: classes; outputs are logits [examples, num_ways].
+        num_ways: classes; outputs are logits [examples, num_ways]. None
+            leaves out the last layer: outputs are embeddings.
         norm: see `normalization_layer`.
         seed: of the initial weights.
     """
@@ -91,7 +92,7 @@ def dense_image_net(
 
 def conv_net(
     image_shape: tuple[int, int, int],
-    num_ways: int,
+    num_ways: int | None,
     num_filters: int = 64,
     max_pool: bool = False,
     norm: str | None = "batch_norm",
@@ -108,7 +109,8 @@ def conv_net(
     Args:
         image_shape: (height, width, channels); inputs are
             [examples, height, width, channels].
-        num_ways: classes; outputs are logits [examples, num_ways].
+        num_ways: classes; outputs are logits [examples, num_ways]. None
+            leaves out the last layer: outputs are embeddings.
         num_filters: filters of each convolution.
         max_pool: pool rather than stride.
         norm: see `normalization_layer`.
@@ -135,7 +137,8 @@ def conv_net(
     else:
         layers.append(keras.layers.GlobalAveragePooling2D())
         head = keras.initializers.RandomNormal(stddev=1.0, seed=next(seeds))
-    layers.append(keras.layers.Dense(num_ways, kernel_initializer=head))
+    if num_ways is not None:
+        layers.append(keras.layers.Dense(num_ways, kernel_initializer=head))
     return keras.Sequential([keras.Input(image_shape), *layers])
 
 
@@ -150,7 +153,10 @@ def _normalized(
 
 
 def _dense_layers(
-    hidden_dims: tuple[int, ...], output_dim: int, norm: str | None, seed: int
+    hidden_dims: tuple[int, ...],
+    output_dim: int | None,
+    norm: str | None,
+    seed: int,
 ) -> list[keras.layers.Layer]:
     initializers = (
         keras.initializers.TruncatedNormal(stddev=0.01, seed=layer_seed)
@@ -163,9 +169,12 @@ def _dense_layers(
             *normalization_layer(norm),
             keras.layers.ReLU(),
         ]
-    layers.append(
-        keras.layers.Dense(output_dim, kernel_initializer=next(initializers))
-    )
+    if output_dim is not None:
+        layers.append(
+            keras.layers.Dense(
+                output_dim, kernel_initializer=next(initializers)
+            )
+        )
     return layers
 
 

@@ -153,19 +153,20 @@ class ImageExperiment(SupervisedExperiment):
                 "max_pool=False.",
                 "max_pool",
             )
+        # Without a last layer, the outputs are embeddings.
+        fixed = config.meta_method.fixed_outputs
+        num_ways = config.num_ways if fixed else None
         if config.conv:
             model = conv_net(
                 shape,
-                config.num_ways,
+                num_ways,
                 config.num_filters,
                 config.max_pool,
                 config.norm,
                 config.seed,
             )
         else:
-            model = dense_image_net(
-                shape, config.num_ways, config.norm, config.seed
-            )
+            model = dense_image_net(shape, num_ways, config.norm, config.seed)
         self.images = images
         self.letters = letters
         self.clip = config.clip

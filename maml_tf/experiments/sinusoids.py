@@ -4,11 +4,13 @@ import dataclasses
 from typing import ClassVar
 
 from maml_tf.core.losses import squared_error
+from maml_tf.errors import ConfigError
 from maml_tf.experiments.metric import MEAN_SQUARED_ERROR
 from maml_tf.experiments.supervised import (
     EVALUATION_SEED,
     SupervisedExperiment,
 )
+from maml_tf.methods.registry import METHODS
 from maml_tf.models import dense_net
 from maml_tf.tasks.sinusoids import Sinusoids
 from maml_tf.training.config import TrainingConfig
@@ -32,6 +34,16 @@ class SinusoidConfig(TrainingConfig):
     baseline: str | None = None
 
     datasource: ClassVar[str] = "sinusoid"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not METHODS[self.method].fixed_outputs:
+            raise ConfigError(
+                f"method={self.method} classifies; sinusoids are regression. "
+                "Choose another method or datasource.",
+                "method",
+                "datasource",
+            )
 
     @property
     def run_name(self) -> str:

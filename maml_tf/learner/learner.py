@@ -21,7 +21,7 @@ from maml_tf.learner.adapted_model import AdaptedModel, check_statistics
 from maml_tf.learner.evaluation import NUM_TASKS, Evaluator
 from maml_tf.learner.metrics import as_metric, names_of
 from maml_tf.learner.model_checks import check_model, has_batch_norm
-from maml_tf.learner.objectives import as_loss
+from maml_tf.learner.objectives import BINARY, ELEMENTWISE, as_loss
 from maml_tf.learner.scores import Scores
 from maml_tf.learner.task_checks import CheckedTasks, TaskChecks
 from maml_tf.learner.trainer import Trainer
@@ -105,6 +105,11 @@ class Learner:
                 "alpha=0.1)."
             )
         objective = as_loss(loss, model)
+        if not method.fixed_outputs and objective.kind in (BINARY, ELEMENTWISE):
+            raise ConfigError(
+                f"{method.name} classifies, but the loss is {objective.name}. "
+                "Use 'sparse_categorical_crossentropy', or another method."
+            )
         self.objectives = [objective]
         self.objectives += [as_metric(metric, objective) for metric in metrics]
         self._names = names_of(self.objectives)
@@ -359,6 +364,8 @@ class Learner:
             ExportError: if there is something at `path`.
         """
         check_statistics(self.model, statistics)
+        if not has_batch_norm(self.model):
+            statistics = "transductive"  # nothing depends on the support set
         exporting.export(self, path, statistics)
 
     def save(self, path: str | os.PathLike) -> None:

@@ -144,6 +144,14 @@ class TaskChecks:
                 f"{what} has examples of one class only; there is nothing to "
                 "tell it from. Give examples of at least two classes."
             )
+        if not self._method.fixed_outputs:
+            for task in labels.reshape(-1, labels.shape[-1]):
+                missing = sorted(set(range(task.max())) - set(task.tolist()))
+                if missing:
+                    raise DataError(
+                        f"{what} has no example of class {missing[0]}, but of "
+                        f"class {task.max()}. Number its classes 0, 1, ..."
+                    )
 
 
 class CheckedTasks:
