@@ -16,7 +16,15 @@ METHODS: dict[str, type[Method]] = {}
 
 
 def register(method: type[Method]) -> type[Method]:
-    """Makes a method known by its name; returns it."""
+    """Makes a method known by its name; returns it.
+
+    Raises:
+        ConfigError: if the name is taken.
+    """
+    if method.name in METHODS:
+        raise ConfigError(
+            f"There is a method {method.name} already. Choose another name."
+        )
     METHODS[method.name] = method
     return method
 

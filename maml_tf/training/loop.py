@@ -76,9 +76,11 @@ class Loop:
             if self.callbacks:
                 self.callbacks.step(done, values)
             last = done == end or self._stopped()
-            if last or done % self.log_every == 0:
+            epoch_ends = last or done % self.steps_per_epoch == 0
+            # No row is of both sides of a checkpoint: it could not be resumed.
+            if epoch_ends or done % self.log_every == 0:
                 latest |= self._log(done, means.take())
-            if last or done % self.steps_per_epoch == 0:
+            if epoch_ends:
                 latest |= self._end_epoch(done, epoch.take())
             self.on_progress(done, latest)
             if self._stopped():
