@@ -278,14 +278,21 @@ def weights(run):
     return [v.numpy() for vs in experiment.learned.values() for v in vs]
 
 
-@pytest.mark.parametrize("method", ["protonet", "reptile", "meta_sgd"])
-def test_the_command_line_trains_it_and_goes_on(method, tmp_path):
+@pytest.mark.parametrize(
+    ("method", "flags"),
+    [
+        ("protonet", ["--datasource=glyphs", "--num_filters=4"]),
+        ("reptile", ["--num_updates=2"]),
+        ("meta_sgd", []),
+    ],
+)
+def test_the_command_line_trains_it_and_goes_on(method, flags, tmp_path):
     def train(logdir, iterations):
         command(
             f"--logdir={tmp_path / logdir}",
-            "--datasource=glyphs",
-            "--num_filters=4",
             f"--method={method}",
+            "--compare=False",
+            *flags,
             f"--metatrain_iterations={iterations}",
             "--test_tasks=5",
             "--log=False",

@@ -8,7 +8,7 @@ import pytest
 from maml_tf.errors import RunDirectoryError
 from maml_tf.experiments.run_directory import RunDirectory
 from maml_tf.experiments.sinusoids import SinusoidConfig
-from maml_tf.training.files import locked
+from maml_tf.training.files import TrainingFiles
 
 CONFIG = SinusoidConfig(metatrain_iterations=10)
 SETTINGS = dataclasses.asdict(CONFIG)
@@ -118,7 +118,7 @@ def test_a_kill_at_the_very_beginning_leaves_nothing_in_the_way(tmp_path):
 
 def test_a_run_that_is_training_is_not_moved_aside(run, tmp_path):
     with (
-        locked(run.path),
+        TrainingFiles(run.path, {"weights": []}).locked(),
         pytest.raises(RunDirectoryError, match="Another process is training"),
     ):
         RunDirectory.for_training(tmp_path, CONFIG, resume=False)
