@@ -57,7 +57,7 @@ def main(directory):
         sys.exit(f"error: {directory} holds no SavedModel")
     if "adapt_and_predict" not in signatures:
         sys.exit(
-            f"error: {directory} is no export of a network; its signatures "
+            f"error: {directory} is not an exported network; its signatures "
             f"are {', '.join(signatures)}"
         )
     specs = signatures["adapt_and_predict"].structured_input_signature[1]

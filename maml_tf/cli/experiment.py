@@ -71,8 +71,8 @@ def main(argv: list[str]) -> None:
         sys.exit(f"error: {e}")
     except KeyboardInterrupt:
         print(
-            "\nInterrupted. The same command, without --resume=False, goes on "
-            "from the last checkpoint, or begins anew if there is none yet.",
+            "\nInterrupted. The same command, without --resume=False, resumes "
+            "from the last checkpoint, or starts over if there is none yet.",
             file=sys.stderr,
         )
         sys.exit(130)

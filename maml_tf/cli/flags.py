@@ -137,7 +137,7 @@ flags.DEFINE_string(
 flags.DEFINE_bool(
     "resume",
     True,
-    "go on with a run that is there; False moves it aside and begins anew",
+    "resume an existing run; False moves it aside and starts over",
 )
 flags.DEFINE_bool("train", True, "False: only evaluate")
 flags.DEFINE_integer(
@@ -205,6 +205,6 @@ flags.DEFINE_string(
 flags.DEFINE_bool(
     "compare",
     True,
-    "after meta-training on sinusoids or of policies, train (if need be) and "
+    "after meta-training on sinusoids or of policies, train (if needed) and "
     "evaluate the pretrained and oracle ones, too",
 )

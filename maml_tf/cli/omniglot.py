@@ -4,7 +4,7 @@
 
 downloads the two archives that Brenden Lake published (16 MB), checks every
 drawing and packs them all to data/packed/omniglot. Archives or folders that
-are at hand are imported with --source.
+you already have are imported with --source.
 """
 
 import pathlib

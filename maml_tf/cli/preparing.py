@@ -27,7 +27,7 @@ def run(
 
 
 def say(console: Console, text: str) -> None:
-    """Prints text as it is: names and paths are no markup."""
+    """Prints text verbatim: names and paths are not markup."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -110,7 +110,7 @@ def _config_of_given() -> TrainingConfig:
 
 
 def _check_source(source: DataSource) -> None:
-    """Refuses flags that experiments of the data source do not have."""
+    """Refuses flags that do not apply to the data source."""
     fields = source.fields
     for flag, field in FIELDS.items():
         if FLAGS[flag].present and field not in fields:

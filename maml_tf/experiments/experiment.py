@@ -65,7 +65,7 @@ class Experiment(abc.ABC):
     def evaluate(
         self, settings: EvaluationSettings, trained: bool
     ) -> list[Evaluation]:
-        """Evaluates the weights that there are now on held-out tasks.
+        """Evaluates the current weights on held-out tasks.
 
         Args:
             settings: what to evaluate.

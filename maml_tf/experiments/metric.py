@@ -11,7 +11,7 @@ class Metric:
     """What an evaluation reports of a task.
 
     Attributes:
-        name: in words.
+        name: its name in tables and figures.
         key: its name among `Scores.values`.
         better: of two values, `min` or `max`.
         largest: larger values, and those that are not finite, count as
@@ -20,7 +20,7 @@ class Metric:
         unit: what stands behind the name, such as " in %".
         digits: decimals of a value as it is shown.
         published_digits: decimals of the paper's values.
-        measured_on: what of a task, in words.
+        measured_on: the part of a task, as results.json describes it.
         logarithmic: whether figures show it on a logarithmic axis.
         curve: whether the paper reports it after every update.
         smallest_shown: where intervals in figures are cut.

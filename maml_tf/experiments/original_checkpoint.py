@@ -123,7 +123,7 @@ def read_original_checkpoint(prefix: str | os.PathLike) -> OriginalNetwork:
         raise RunDirectoryError(
             f"{prefix} cannot be read as a TensorFlow checkpoint "
             f"({str(e).partition(chr(10))[0]}). Give the path of its two "
-            "files up to '.index', and see that both are whole."
+            "files up to '.index', and check that both are complete."
         ) from e
     for name, array in zip(_NAMES, weights, strict=True):
         if not np.isfinite(array).all():

@@ -44,7 +44,7 @@ def provenance() -> dict[str, Any]:
 
 
 def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """What differs in code and versions, in words; empty if nothing does."""
+    """Describes changes of commit and versions; empty if there are none."""
     changes = []
     if before.get("commit") != now["commit"]:
         earlier_commit = _short(before.get("commit"))

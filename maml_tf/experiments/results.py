@@ -31,7 +31,7 @@ class Results(Generic[ExperimentT]):
         experiment: its network, holding the evaluated weights.
         iteration: iterations that it was trained for.
         evaluations: one for each number of shots.
-        settings: what was asked for.
+        settings: the evaluation's settings.
         trained_by: what ran in each stretch of training
             (`RunDirectory.stretches`).
         published: the paper's numbers for such a network, by K and number of
@@ -55,7 +55,7 @@ class Results(Generic[ExperimentT]):
 
     @property
     def shots(self) -> list[int]:
-        """The numbers K that there are evaluations of."""
+        """The evaluated numbers of shots K."""
         return list(dict.fromkeys(e.num_shots for e in self.evaluations))
 
     @property

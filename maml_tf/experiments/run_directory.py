@@ -58,14 +58,14 @@ class RunDirectory:
     def for_training(
         cls, logdir: pathlib.Path, config: TrainingConfig, resume: bool
     ) -> "RunDirectory":
-        """Makes the directory of a run, or opens it to go on.
+        """Makes the directory of a run, or opens it to resume.
 
-        A run that is there keeps its config.json until `begin_stretch`.
+        An existing run keeps its config.json until `begin_stretch`.
 
         Args:
             logdir: the directory of all runs.
             config: the settings; they decide the name.
-            resume: go on with a run that is there. If False, such a run is
+            resume: resume an existing run. If False, such a run is
                 moved aside to a name with a number, and a new one begins.
 
         Raises:

@@ -26,7 +26,7 @@ def open_run(
         logdir: the directory of all runs.
         config: the settings.
         data_dir: where packed data sets lie.
-        resume: go on with a run that is there, rather than begin another.
+        resume: resume an existing run instead of beginning another.
 
     Raises:
         ExperimentError: if it cannot; nothing is made then.
@@ -79,9 +79,9 @@ def train_run(
             return
         changed = run.begin_stretch(start)
         if start:
-            say(f"going on from iteration {start}.")
+            say(f"resuming from iteration {start}.")
         if changed:
-            say(f"trained so far by other code: {changed}.")
+            say(f"earlier stretches used other code: {changed}.")
         began = time.monotonic()
         experiment.train(files, start, console)
         say(

@@ -68,7 +68,7 @@ def plot_episode(
         for i, (axis, name) in enumerate(
             zip(axes[0], stream.class_names(index), strict=False)
         ):
-            # A name is no mathematics, whatever its signs.
+            # A $ in a name does not begin mathematics.
             axis.set_title(
                 f"class {i + 1}\n{short_name(name)}",
                 fontsize=7,
