@@ -305,7 +305,17 @@ def test_the_command_line_trains_it_and_goes_on(method, flags, tmp_path):
     resumed = train("b", 3)
     for a, b in zip(weights(through), weights(resumed), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert (resumed / "report_tasks5.md").read_text().count("|") > 20
+    table = resumed / "report_tasks5.md"
+    assert table.read_text().count("|") > 20
+    before = table.read_text()
+    evaluation = "--train=False", f"--run_dir={resumed}", "--test_tasks=5"
+    command(*evaluation)
+    assert table.read_text() == before
+    if method == "protonet":
+        export = f"--export_dir={tmp_path / 'exported'}"
+        for asked in (evaluation, (*evaluation[:2], export)):
+            text = error_of(*asked, "--update_lr=0.1")
+            assert "protonet has no updates. Leave out --update_lr." in text
 
 
 @pytest.mark.parametrize(
@@ -317,6 +327,10 @@ def test_the_command_line_trains_it_and_goes_on(method, flags, tmp_path):
             "--update_lr does not go with --method=protonet",
         ),
         ("--datasource=point --method=reptile", "--method is for"),
+        (
+            "--datasource=glyphs --method=protonet --pretrain_iterations=2",
+            "--pretrain_iterations needs .* --method=protonet are embeddings",
+        ),
         ("--method=protonet", "--method=protonet classifies"),
     ],
 )

@@ -27,7 +27,7 @@ class Experiment(abc.ABC):
 
     config: TrainingConfig
     reports: ClassVar[Metric]
-    example_call: ClassVar[str]
+    example_call: str
     log_fields: ClassVar[Sequence[str]]
 
     @property

@@ -47,10 +47,6 @@ class SupervisedExperiment(Experiment):
         clip: bound of each element of the meta-gradient, or None.
     """
 
-    example_call = (
-        '["adapt_and_predict"](support_inputs=..., support_targets=..., '
-        "query_inputs=..., num_updates=...)"
-    )
     log_fields = LOSSES
     checkpoint_every = 1000
     validates = False
@@ -79,6 +75,11 @@ class SupervisedExperiment(Experiment):
         self.pretraining = Learner(model, loss, method=config.joint_method)
         for learner in (self.learner, self.pretraining):
             learner.name = config.label
+        updates = ", num_updates=..." if self.learner.method.num_steps else ""
+        self.example_call = (
+            '["adapt_and_predict"](support_inputs=..., support_targets=..., '
+            f"query_inputs=...{updates})"
+        )
         self.optimizers = (
             self._optimizer(self.pretraining),
             self._optimizer(self.learner, self.clip),
@@ -187,6 +188,8 @@ class SupervisedExperiment(Experiment):
                     "alpha",
                 )
             alpha = 0.0
+        if alpha is not None:
+            self.learner.check_updates("alpha")
         kind, objective = self.exported()
         export_method(
             path,

@@ -13,6 +13,7 @@ def checked(
     shapes: dict[str, tf.TensorShape],
     num_ways: int | None = None,
     axis: int = 0,
+    any_ways: bool = False,
 ) -> Tensors:
     """The same tensors; whatever uses them runs only if they fit.
 
@@ -24,6 +25,8 @@ def checked(
         num_ways: N, if targets are class numbers.
         axis: axis of the examples in support and query sets; 1 for sets of
             several tasks.
+        any_ways: whether targets are class numbers of as many classes as the
+            support set has.
     """
     tensors = {
         name: tf.ensure_shape(tensor, shapes[name], name=name)
@@ -55,6 +58,8 @@ def checked(
                 labels,
             )
         )
+    if any_ways and "support_targets" in tensors:
+        checks.append(_every_class(tensors["support_targets"]))
     with tf.control_dependencies(checks):
         return {name: tf.identity(tensor) for name, tensor in tensors.items()}
 
@@ -84,6 +89,27 @@ def _examples(sets: Tensors, axis: int) -> list[tf.Operation]:
                 )
             checks.append(check)
     return checks
+
+
+def _every_class(labels: tf.Tensor) -> tf.Operation:
+    """Asserts that each class up to the largest has an example in each task.
+
+    Args:
+        labels: [examples], or [tasks, examples].
+    """
+    ordered = tf.sort(labels, axis=-1)
+    steps = ordered[..., 1:] - ordered[..., :-1]
+    complete = (
+        tf.reduce_all(tf.reduce_min(labels, axis=-1) == 0)
+        & tf.reduce_all(steps <= 1)
+        & tf.reduce_all(tf.reduce_max(labels, axis=-1) == tf.reduce_max(labels))
+    )
+    return require(
+        complete,
+        "support_targets must be class numbers 0, 1, ... with an example of "
+        "each",
+        labels,
+    )
 
 
 def _tasks(sets: Tensors) -> list[tf.Operation]:

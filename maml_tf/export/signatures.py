@@ -93,10 +93,11 @@ class Served:
     ):
         shapes = {name: spec.shape for name, spec in specs.items()}
         num_ways = self.num_ways if self.classifies else None
+        any_ways = self.classifies and num_ways is None
 
         def signature(**tensors: tf.Tensor) -> Tensors:
             axis = 1 if of_several else 0
-            return function(checked(tensors, shapes, num_ways, axis))
+            return function(checked(tensors, shapes, num_ways, axis, any_ways))
 
         return tf.function(signature, autograph=False).get_concrete_function(
             **{

@@ -260,6 +260,17 @@ class Learner:
         """Counts `iteration` meta-steps as taken: the next tasks follow."""
         self.trainer.iterations = iteration
 
+    def check_updates(self, name: str) -> None:
+        """Checks that a setting of updates, by name, has a use.
+
+        Raises:
+            ConfigError: if the method has no updates.
+        """
+        if not self.method.num_steps:
+            raise ConfigError(
+                f"{self.method.name} has no updates. Leave out {name}.", name
+            )
+
     def state(
         self, optimizer: keras.optimizers.Optimizer
     ) -> dict[str, list[tf.Variable]]:
@@ -301,7 +312,7 @@ class Learner:
         values = self._evaluators[statistics](
             self.params,
             CheckedTasks(tasks, self.checks, finite=True),
-            self.alpha if alpha is None else alpha,
+            self._step_size(alpha),
             num_tasks,
             num_steps,
         )
@@ -329,7 +340,7 @@ class Learner:
             ConfigError, DataError: if examples and model do not fit.
         """
         support = self.checks.support(support_x, support_y)
-        alpha = self.alpha if alpha is None else alpha
+        alpha = self._step_size(alpha)
         params = self.params
         state = self.method.begin(self.network, params, support)
         losses = []
@@ -406,15 +417,18 @@ class Learner:
     def _task_gradient(self, params: Params, task: Task) -> MetaGradient:
         return self.method.task_gradient(self.network, params, task)
 
+    def _step_size(self, alpha: StepSize | None) -> StepSize | None:
+        if alpha is None:
+            return self.alpha
+        self.check_updates("alpha")
+        return alpha
+
     def _updates(self, num_steps: int | None) -> int:
         if num_steps is None:
             return self.method.num_steps
         check_whole_number("num_steps", num_steps, least=0)
-        if num_steps and not self.method.num_steps:
-            raise ConfigError(
-                f"{self.method.name} has no updates. Leave out num_steps.",
-                "num_steps",
-            )
+        if num_steps:
+            self.check_updates("num_steps")
         return num_steps
 
     def _validation(

@@ -96,6 +96,15 @@ class Objective:
         Raises:
             DataError: if they are not.
         """
+        if self.kind == CATEGORICAL and num_classes not in (
+            None,
+            targets.shape[-1],
+        ):
+            raise DataError(
+                f"One-hot targets must be of {num_classes} classes. Received: "
+                f"targets of {targets.shape[-1]}. Give support and query set "
+                "the same classes."
+            )
         if self.kind != SPARSE:
             return
         if not np.issubdtype(targets.dtype, np.integer):
@@ -113,10 +122,10 @@ class Objective:
                 )
         elif low < 0 or high >= num_classes:
             raise DataError(
-                f"Labels must be 0, ..., {num_classes - 1}, as the network "
-                f"has {num_classes} outputs. Received: labels from {low} to "
-                f"{high}. Number the classes of a task from 0, or give the "
-                f"network {high + 1} outputs."
+                f"Labels must be 0, ..., {num_classes - 1}, as there are "
+                f"{num_classes} outputs. Received: labels from {low} to "
+                f"{high}. Number the classes of a task from 0, or let there "
+                f"be {high + 1} outputs."
             )
 
     def check_outputs(self, targets: np.ndarray, outputs: np.ndarray) -> None:

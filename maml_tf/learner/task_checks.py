@@ -91,13 +91,13 @@ class TaskChecks:
         known = self._known_spec(one)
         for batch in task:
             _check_specs(batch, known, leading=2)
-        self._check_labels(
+        num_classes = self._check_labels(
             task.support.targets,
             known,
             f"A task's support set (task {first} or one after it)",
         )
         if self._objective.kind is not None:
-            self._objective.check_targets(task.query.targets, self.num_outputs)
+            self._objective.check_targets(task.query.targets, num_classes)
         return task
 
     def _known_spec(self, batch: Batch) -> Batch:
@@ -126,15 +126,24 @@ class TaskChecks:
                 named(ignored, network.model),
             )
         self.spec = batches.spec_of(batch)
+        if not method.fixed_outputs and self._objective.kind == CATEGORICAL:
+            any_ways = [*self.spec.targets.shape[:-1], None]
+            self.spec = self.spec._replace(
+                targets=tf.TensorSpec(any_ways, self.spec.targets.dtype)
+            )
         return self.spec
 
     def _check_labels(
         self, targets: np.ndarray, known: Batch, what: str
-    ) -> None:
-        """Labels within range, and of two classes or more in each task."""
+    ) -> int | None:
+        """Checks that labels are in range, of two classes or more in a task.
+
+        Returns:
+            The number of classes; None if neither model nor labels say it.
+        """
         kind = self._objective.kind
         if kind not in (SPARSE, CATEGORICAL):
-            return
+            return self.num_outputs
         self._objective.check_targets(targets, self.num_outputs)
         labels = targets.argmax(-1) if kind == CATEGORICAL else targets
         rank = len(known.targets.shape) - (kind == CATEGORICAL)
@@ -144,14 +153,19 @@ class TaskChecks:
                 f"{what} has examples of one class only; there is nothing to "
                 "tell it from. Give examples of at least two classes."
             )
-        if not self._method.fixed_outputs:
-            for task in labels.reshape(-1, labels.shape[-1]):
-                missing = sorted(set(range(task.max())) - set(task.tolist()))
-                if missing:
-                    raise DataError(
-                        f"{what} has no example of class {missing[0]}, but of "
-                        f"class {task.max()}. Number its classes 0, 1, ..."
-                    )
+        if self._method.fixed_outputs:
+            return self.num_outputs
+        one_hot = kind == CATEGORICAL
+        num_classes = targets.shape[-1] if one_hot else int(labels.max()) + 1
+        for task in labels.reshape(-1, labels.shape[-1]):
+            missing = sorted(set(range(num_classes)) - set(task.tolist()))
+            if missing:
+                raise DataError(
+                    f"{what} has no example of class {missing[0]}, though "
+                    f"there are {num_classes} classes. Give an example of each "
+                    "class, and number the classes of a task 0, 1, ..."
+                )
+        return num_classes
 
 
 class CheckedTasks:

@@ -91,6 +91,14 @@ class TrainingConfig(abc.ABC):
                     f"{name}={value!r}",
                     name,
                 )
+        if self.pretrain_iterations and not METHODS[self.method].fixed_outputs:
+            raise ConfigError(
+                "pretrain_iterations needs a network whose outputs are the "
+                f"predictions; those of method={self.method} are embeddings. "
+                "Leave out one of them.",
+                "pretrain_iterations",
+                "method",
+            )
         if self.first_order:
             if not self.metatrain_iterations:
                 raise ConfigError(
