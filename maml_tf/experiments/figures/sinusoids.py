@@ -44,10 +44,9 @@ def plot_fits(
         for row, results in zip(axes, networks, strict=True):
             for axis, index in zip(row, tasks, strict=True):
                 _plot_fit(axis, results, num_shots, index, grid)
-            row[0].set_ylabel(
-                f"{network_label(results.label)}\n"
-                f"step size {results.at(num_shots).alpha:g}\n\ny"
-            )
+            alpha = results.at(num_shots).alpha
+            step = "no updates" if alpha is None else f"step size {alpha:g}"
+            row[0].set_ylabel(f"{network_label(results.label)}\n{step}\n\ny")
         for axis in axes[-1]:
             axis.set_xlabel("x")
         for axis, index in zip(axes[0], tasks, strict=True):
@@ -73,12 +72,15 @@ def _plot_fit(
     dense = stream.batch(*curves, grid[None])
     support = _first(stream.tasks(index, 1).support)
     learner = experiment.evaluated(num_shots)
-    alpha = results.at(num_shots).alpha
+    evaluation = results.at(num_shots)
+    measured = {summary.update for summary in evaluation.summaries}
     axis.plot(
         grid, dense.targets[0, :, 0], color="black", lw=1.2, label="true curve"
     )
     for update, line in UPDATES_SHOWN.items():
-        adapted = learner.adapt(*support, update, alpha)
+        if update not in measured:
+            continue  # a method without updates has none but 0
+        adapted = learner.adapt(*support, update, evaluation.alpha)
         fitted = adapted.predict(dense.inputs[0], "transductive")
         axis.plot(
             grid,
