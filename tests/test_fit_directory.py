@@ -162,3 +162,48 @@ def test_keras_callbacks_see_and_steer_training(tmp_path):
     assert (tmp_path / "log.csv").read_text().count("\n") == len(seen) + 1
     assert (tmp_path / "1.weights.h5").exists()
     assert model.optimizer is optimizer
+
+
+def test_what_callbacks_change_is_in_the_checkpoint(tmp_path):
+    def halve():
+        def change(epoch, logs):
+            rate = model.optimizer.learning_rate
+            rate.assign(rate / 2)
+
+        made = learner()
+        model = made.model
+        return made, [keras.callbacks.LambdaCallback(on_epoch_end=change)]
+
+    ends = []
+    for directory, stages in (("a", (150,)), ("b", (100, 150))):
+        for iterations in stages:
+            made, callbacks = halve()
+            fit(tmp_path / directory, iterations, made, callbacks=callbacks)
+        ends.append(made)
+    assert_same(*ends)
+
+
+def test_the_checkpoint_of_a_stop_has_the_restored_weights(tmp_path):
+    made = fit(
+        tmp_path,
+        1000,
+        validation=Sinusoids(5, split="validation"),
+        callbacks=[
+            keras.callbacks.EarlyStopping(
+                "val_loss",
+                patience=0,
+                min_delta=1e9,
+                restore_best_weights=True,
+            )
+        ],
+    )
+    assert made.iterations < 1000
+    again = fit(tmp_path, made.iterations)
+    assert_same(made, again)
+
+
+def test_a_learner_with_another_loss_learns_the_same_step_sizes():
+    made = learner(method=MetaSGD())
+    fit(None, 5, made.with_loss("mae"))
+    before = MetaSGD().alpha
+    assert any((v.numpy() != before).any() for v in made.method_variables)

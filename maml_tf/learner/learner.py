@@ -254,6 +254,9 @@ class Learner:
             metrics=[metric.given for metric in self.objectives[1:]],
         )
         other.method_variables = self.method_variables
+        other.trainer = Trainer(
+            self.model, other._task_gradient, self.method_variables
+        )
         return other
 
     def start_at(self, iteration: int) -> None:

@@ -82,11 +82,17 @@ class Loop:
                 latest |= self._log(done, means.take())
             if epoch_ends:
                 latest |= self._end_epoch(done, epoch.take())
+                last = last or self._stopped()
+                if last and self.callbacks:
+                    self.callbacks.end()
+                # What callbacks change, such as the rate, is saved with it.
+                if self.files:
+                    self.files.checkpoints.save(done)
             self.on_progress(done, latest)
-            if self._stopped():
-                break
+            if last:
+                return
         if self.callbacks:
-            self.callbacks.end()
+            self.callbacks.end()  # nothing was left to do
 
     def _stopped(self) -> bool:
         return self.callbacks is not None and self.callbacks.stopped
@@ -104,7 +110,6 @@ class Loop:
             self.history.add_validation(done, measured)
         if self.files:
             self.files.log.flush()  # rows before a checkpoint stay
-            self.files.checkpoints.save(done)
         if self.callbacks:
             self.callbacks.end_epoch(row, measured)
         return _named(measured)
