@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import pytest
 
@@ -89,6 +90,12 @@ def test_a_damaged_config_is_refused(run, text):
     (run.path / "config.json").write_text(text)
     with pytest.raises(RunDirectoryError, match="config.json|format"):
         RunDirectory.open(run.path)
+
+
+def test_a_pipe_is_no_config(tmp_path):
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(RunDirectoryError, match="not a regular file"):
+        RunDirectory.open(tmp_path)
 
 
 def test_a_directory_without_a_run_names_the_runs_beside_it(run, tmp_path):

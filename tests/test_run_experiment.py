@@ -104,8 +104,28 @@ def test_a_second_time_nothing_is_trained_again(logdir, capsys):
     )
     output = " ".join(capsys.readouterr().out.split())
     assert "2000 iterations were done before" in output
-    assert "metatrain_iterations 2000, meta_batch_size 25, num_sh" in output
+    assert "meta_batch_size 25, num_shots (--update_batch_size) 10" in output
     assert (logdir / MAML / "results.json").read_text() == before
+
+
+def test_results_can_go_elsewhere(trained, tmp_path):
+    run = trained / MAML
+    before = {p: p.stat().st_mtime_ns for p in run.rglob("*")}
+    command(
+        f"--run_dir={run}",
+        "--train=False",
+        "--test_tasks=20",
+        f"--output_dir={tmp_path}/elsewhere",
+    )
+    assert (tmp_path / "elsewhere" / "results_tasks20.json").is_file()
+    assert {p: p.stat().st_mtime_ns for p in run.rglob("*")} == before
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match="Name another .*--output_dir"):
+        command(
+            f"--run_dir={run}",
+            "--train=False",
+            f"--output_dir={tmp_path}/file",
+        )
 
 
 @pytest.mark.slow

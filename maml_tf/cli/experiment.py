@@ -25,6 +25,7 @@ from maml_tf.cli.settings import (
     config_from_flags,
     evaluation_settings,
     in_flags,
+    names_with_flags,
     original_network,
 )
 from maml_tf.errors import ExperimentError
@@ -90,7 +91,7 @@ def run(console: Console) -> None:
     original = original_network()
     if original is not None:
         name = f"original.{config.datasource}.{original.name}"
-        directory = logdir / name
+        directory = _results_directory(logdir / name)
         with console.status("evaluating"):
             networks = [
                 evaluate_original(
@@ -99,9 +100,9 @@ def run(console: Console) -> None:
             ]
     elif not FLAGS.train:
         found = find_run(config)
-        directory = found.path
+        directory = _results_directory(found.path)
         with console.status("evaluating"):
-            networks = [evaluate_run(found, data_dir, settings)]
+            networks = [evaluate_run(found, data_dir, settings, directory)]
     else:
         check_evaluation(config, data_dir, settings)
         configs = [config]
@@ -110,9 +111,11 @@ def run(console: Console) -> None:
         runs = [open_run(logdir, c, data_dir, FLAGS.resume) for c in configs]
         directory = runs[0].path
         for r in runs:
-            train_run(r, data_dir, FLAGS.log, console)
+            train_run(r, data_dir, FLAGS.log, console, names_with_flags())
         with console.status("evaluating"):
-            networks = [evaluate_run(r, data_dir, settings) for r in runs]
+            networks = [
+                evaluate_run(r, data_dir, settings, r.path) for r in runs
+            ]
             if len(networks) > 1:
                 networks.append(evaluate_random(config, settings))
     report(directory, networks, console)
@@ -126,7 +129,16 @@ def run(console: Console) -> None:
 def find_run(config: TrainingConfig) -> RunDirectory:
     """The run to evaluate or export: by its path, or by its settings."""
     return RunDirectory.open(
-        pathlib.Path(FLAGS.run_dir or f"{FLAGS.logdir}/{config.run_name}")
+        pathlib.Path(FLAGS.run_dir)
+        if FLAGS.run_dir
+        else pathlib.Path(FLAGS.logdir) / config.run_name
+    )
+
+
+def _results_directory(default: pathlib.Path) -> pathlib.Path:
+    """The directory of results: the one that a flag names, or the default."""
+    return (
+        default if FLAGS.output_dir is None else pathlib.Path(FLAGS.output_dir)
     )
 
 

@@ -197,6 +197,11 @@ flags.DEFINE_string(
     "run_dir", None, "with --train=False: the run directory, by its path"
 )
 flags.DEFINE_string(
+    "output_dir",
+    None,
+    "with --train=False: directory of results and figures [that of the run]",
+)
+flags.DEFINE_string(
     "export_dir",
     None,
     "with --train=False: do not evaluate, but write the network and its "

@@ -59,7 +59,16 @@ EVALUATION_FIELDS = {
     "batch_norm_statistics": "statistics",
 }
 # What messages call otherwise
-OTHER_FLAGS = {"logdir", "resume", "train", "datasource"}
+OTHER_FLAGS = {"logdir", "output_dir", "resume", "train", "datasource"}
+
+
+def names_with_flags() -> dict[str, str]:
+    """Names of settings, with their flags where those are called otherwise."""
+    return {
+        field: f"{field} (--{flag})"
+        for flag, field in FIELDS.items()
+        if flag != field
+    }
 
 
 def config_from_flags() -> TrainingConfig:
@@ -149,6 +158,7 @@ def _check_run_flags() -> None:
         for name in (
             "run_dir",
             "original_checkpoint",
+            "output_dir",
             "export_dir",
             "train_update_batch_size",
             "train_update_lr",
@@ -172,7 +182,7 @@ def _check_run_flags() -> None:
                     "the run are stored there."
                 )
     if FLAGS.export_dir is not None:
-        for name in ("test_set", "test_tasks", "test_queries"):
+        for name in ("test_set", "test_tasks", "test_queries", "output_dir"):
             if FLAGS[name].present:
                 raise ConfigError(
                     f"--{name} is for evaluation; --export_dir does none. "

@@ -39,9 +39,10 @@ def check_evaluation(
 def evaluate_run(
     run: RunDirectory,
     data_dir: pathlib.Path,
-    settings: EvaluationSettings = STANDARD,
+    settings: EvaluationSettings,
+    directory: pathlib.Path,
 ) -> Results:
-    """Evaluates a run from its directory alone, and writes the results there.
+    """Evaluates a run from its directory alone, and writes the results.
 
     Files of anything but the standard evaluation have names of their own.
 
@@ -49,13 +50,14 @@ def evaluate_run(
         run: the run.
         data_dir: where packed data sets lie.
         settings: what to evaluate.
+        directory: takes the results; that of the run, or any other.
 
     Raises:
-        ExperimentError: if there is no such checkpoint, it is damaged, or
-            the data set cannot be used.
+        ExperimentError: if there is no such checkpoint, it is damaged, the
+            data set cannot be used, or the results cannot be written.
     """
     network = of_run(run, data_dir, settings.iteration, settings.best)
-    return _evaluate_there(network, run.path, settings)
+    return _evaluate_there(network, directory, settings)
 
 
 def evaluate_original(
@@ -79,7 +81,6 @@ def evaluate_original(
             set cannot be used.
     """
     network = of_original(original, config, data_dir)
-    directory.mkdir(parents=True, exist_ok=True)
     return _evaluate_there(network, directory, settings)
 
 
@@ -106,12 +107,18 @@ def _evaluate_there(
     """Evaluates a network and writes the results.
 
     Raises:
-        RunDirectoryError: if the directory cannot be written.
+        RunDirectoryError: if the directory cannot be made or written.
     """
-    if not os.access(directory, os.W_OK):
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        writable = os.access(directory, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
         raise RunDirectoryError(
-            f"{directory} cannot be written, and the results go there. "
-            "Evaluate a copy of it."
+            f"The results cannot be written to {directory}. Name another "
+            "directory by output_dir.",
+            "output_dir",
         )
     results = _evaluate(network, settings, trained=True)
     write_results(directory, results)

@@ -66,7 +66,8 @@ class PolicyExperiment(Experiment):
 
     def train(self, files: TrainingFiles, start: int, console: Console) -> None:
         total = self.config.num_iterations
-        with TrainingProgress(console, self.config.label, start, total) as bar:
+        label = self.config.label
+        with TrainingProgress(console, label, start, total, "compiling") as bar:
             self._training.run(files, start, bar)
 
     def evaluate(

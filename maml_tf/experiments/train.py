@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import time
+from collections.abc import Mapping
 
 from rich.console import Console
 
@@ -47,7 +48,11 @@ def open_run(
 
 
 def train_run(
-    run: RunDirectory, data_dir: pathlib.Path, log: bool, console: Console
+    run: RunDirectory,
+    data_dir: pathlib.Path,
+    log: bool,
+    console: Console,
+    names: Mapping[str, str],
 ) -> None:
     """Trains a run to its last iteration, from wherever it stands.
 
@@ -56,6 +61,7 @@ def train_run(
         data_dir: where packed data sets lie.
         log: write TensorBoard events.
         console: for progress.
+        names: how to print a setting's name, where it is not to be as it is.
 
     Raises:
         ExperimentError: if it cannot be trained.
@@ -66,7 +72,7 @@ def train_run(
         console.print(f"{config.label}: {text}", highlight=False)
 
     settings = dataclasses.asdict(config).items()
-    say(", ".join(f"{name} {value}" for name, value in settings))
+    say(", ".join(f"{names.get(k, k)} {value}" for k, value in settings))
     experiment = run.source.build(config, data_dir)
     files = TrainingFiles(
         run.path, experiment.state, experiment.log_fields, tensorboard=log

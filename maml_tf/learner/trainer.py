@@ -91,7 +91,7 @@ class Trainer:
                 yield done, losses
 
         with (
-            TrainingProgress(console, name, start, end) as bar,
+            TrainingProgress(console, name, start, end, "compiling") as bar,
             called.attached() if called else contextlib.nullcontext(),
         ):
             loop = Loop(

@@ -35,8 +35,8 @@ class SampledTasks:
         scale: factor of the inputs.
     """
 
-    inputs: Any
-    targets: np.ndarray | None
+    inputs: Any = dataclasses.field(repr=False)
+    targets: np.ndarray | None = dataclasses.field(repr=False)
     groups: ImageClasses
     num_ways: int
     num_shots: int
