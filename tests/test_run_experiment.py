@@ -103,7 +103,7 @@ def test_a_second_time_nothing_is_trained_again(logdir, capsys):
         f"--logdir={logdir}", "--metatrain_iterations=2000", "--compare=False"
     )
     output = " ".join(capsys.readouterr().out.split())
-    assert "2000 iterations were done before" in output
+    assert "already trained for 2000 iterations" in output
     assert "meta_batch_size 25, num_shots (--update_batch_size) 10" in output
     assert (logdir / MAML / "results.json").read_text() == before
 
@@ -191,7 +191,7 @@ def test_a_run_can_be_evaluated_with_step_size_zero(logdir):
     results = json.loads((run / "results_stepsize0.0.json").read_text())
     means = {u["mean"] for u in results["evaluations"][0]["updates"]}
     assert len(means) == 1
-    warning = "The original's code evaluates otherwise"
+    warning = "The original's code evaluates differently"
     assert warning in (run / "report_stepsize0.0.md").read_text()
     assert warning not in (run / "comparison.md").read_text()
 

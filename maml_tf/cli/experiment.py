@@ -4,11 +4,10 @@
     maml-tf --datasource=glyphs
     maml-tf --datasource=point
 
-meta-learns sinusoid regression, the classification of characters from one
-example, or to find a goal in the plane, and ends with a table and figures.
-Flags have the names and meanings of the original code's main.py; a flag that
-is not given takes the value that the paper uses for the experiment. README.md
-lists both.
+meta-learn sinusoid regression, the classification of characters from one
+example, and 2D navigation; each ends with a table and figures. Flags have the
+names and meanings of the original code's main.py; a flag that is not given
+takes the value that the paper uses for the experiment. README.md lists both.
 """
 
 import pathlib
@@ -50,7 +49,7 @@ def start(argv: Sequence[str]) -> None:
     if asks_for_help(argv[1:]):
         print_help(__doc__, FLAGS, maml_tf.cli.flags.__name__)
         sys.exit()
-    # Before app.run, which starts devices, and not quietly.
+    # Before app.run, which starts devices and prints while it does.
     start_tensorflow(large_ops=_takes_large_ops(argv))
     app.run(main, list(argv))
 
@@ -61,8 +60,8 @@ def main(argv: list[str]) -> None:
     console = Console()
     if len(argv) > 1:
         sys.exit(
-            f"error: unexpected arguments: {' '.join(argv[1:])}. Flags are "
-            "given as --datasource=glyphs."
+            f"error: unexpected arguments: {' '.join(argv[1:])}. Write flags "
+            "as --datasource=glyphs."
         )
     try:
         run(console)
@@ -127,7 +126,7 @@ def run(console: Console) -> None:
 
 
 def find_run(config: TrainingConfig) -> RunDirectory:
-    """The run to evaluate or export: by its path, or by its settings."""
+    """The run to evaluate or export, found by its path or its settings."""
     return RunDirectory.open(
         pathlib.Path(FLAGS.run_dir)
         if FLAGS.run_dir

@@ -58,12 +58,12 @@ EVALUATION_FIELDS = {
     "test_queries": "num_queries",
     "batch_norm_statistics": "statistics",
 }
-# What messages call otherwise
+# Other flags that messages name
 OTHER_FLAGS = {"logdir", "output_dir", "resume", "train", "datasource"}
 
 
 def names_with_flags() -> dict[str, str]:
-    """Names of settings, with their flags where those are called otherwise."""
+    """Names of settings, with their flags where the two differ."""
     return {
         field: f"{field} (--{flag})"
         for flag, field in FIELDS.items()
@@ -169,7 +169,7 @@ def _check_run_flags() -> None:
         find_source(FLAGS.datasource).config_class, ImageConfig
     ):
         raise ConfigError(
-            "--original_checkpoint is of an image network; name its data set, "
+            "--original_checkpoint is for image networks; name its data set, "
             "such as --datasource=miniimagenet."
         )
     if FLAGS.run_dir is not None:
@@ -194,7 +194,9 @@ def _check_run_flags() -> None:
                 f"{' or '.join(STATISTICS)}."
             )
     if FLAGS.test_best and FLAGS["test_iter"].present:
-        raise ConfigError("--test_best and --test_iter exclude each other.")
+        raise ConfigError(
+            "--test_best and --test_iter exclude each other; leave one out."
+        )
     if FLAGS.test_iter == 0 or FLAGS.test_iter < -1:
         raise ConfigError(
             "--test_iter must be an iteration, or -1 for the newest. "
@@ -212,12 +214,12 @@ def in_flags(error: ExperimentError) -> str:
 
 
 def _flag_of(field: str, of_training: bool) -> str:
-    """What the command line calls a setting.
+    """The command line's name for a setting.
 
     Args:
         field: the setting.
-        of_training: whether a setting that training and evaluation each have
-            is that of training; either may ask too much of a data set.
+        of_training: whether a setting of both training and evaluation means
+            that of training; otherwise both are named.
     """
     training = {field: f"--{flag}" for flag, field in FIELDS.items()}
     training |= {name: f"--{name}" for name in OTHER_FLAGS}
@@ -233,7 +235,7 @@ def _flag_of(field: str, of_training: bool) -> str:
 
 
 def evaluation_settings() -> EvaluationSettings:
-    """What the flags say about evaluating a run.
+    """The settings of evaluation that the flags ask for.
 
     Raises:
         ConfigError: in the words of the flags.

@@ -1,4 +1,4 @@
-"""Evaluating networks: of runs, of the original code, or as they are."""
+"""Evaluates runs, networks of the original code, and untrained networks."""
 
 import os
 import pathlib
@@ -26,8 +26,8 @@ def check_evaluation(
 
     Args:
         config: the settings of training.
-        data_dir: where packed data sets lie.
-        settings: what is to be evaluated.
+        data_dir: directory of the packed data sets.
+        settings: what to evaluate.
 
     Raises:
         ExperimentError: if the data set cannot be used for that.
@@ -44,11 +44,11 @@ def evaluate_run(
 ) -> Results:
     """Evaluates a run from its directory alone, and writes the results.
 
-    Files of anything but the standard evaluation have names of their own.
+    All but the standard evaluation write files with names of their own.
 
     Args:
         run: the run.
-        data_dir: where packed data sets lie.
+        data_dir: directory of the packed data sets.
         settings: what to evaluate.
         directory: takes the results; that of the run, or any other.
 
@@ -67,13 +67,13 @@ def evaluate_original(
     data_dir: pathlib.Path,
     settings: EvaluationSettings = STANDARD,
 ) -> Results:
-    """Evaluates weights that the original code saved, as a run of ours.
+    """Evaluates weights that the original code saved, like a run of ours.
 
     Args:
         original: the network.
         config: its settings.
         directory: takes the results.
-        data_dir: where packed data sets lie.
+        data_dir: directory of the packed data sets.
         settings: what to evaluate.
 
     Raises:

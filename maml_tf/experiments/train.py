@@ -1,4 +1,4 @@
-"""Training a run in its directory."""
+"""Trains runs in their directories."""
 
 import dataclasses
 import pathlib
@@ -26,11 +26,11 @@ def open_run(
     Args:
         logdir: the directory of all runs.
         config: the settings.
-        data_dir: where packed data sets lie.
-        resume: resume an existing run instead of beginning another.
+        data_dir: directory of the packed data sets.
+        resume: resume an existing run instead of starting another.
 
     Raises:
-        ExperimentError: if it cannot; nothing is made then.
+        ExperimentError: if it cannot be; then nothing is made.
     """
     find_source(config.datasource).build(config, data_dir).check()
     run = RunDirectory.for_training(logdir, config, resume)
@@ -54,11 +54,11 @@ def train_run(
     console: Console,
     names: Mapping[str, str],
 ) -> None:
-    """Trains a run to its last iteration, from wherever it stands.
+    """Trains a run to its last iteration, from the last checkpoint.
 
     Args:
         run: the run.
-        data_dir: where packed data sets lie.
+        data_dir: directory of the packed data sets.
         log: write TensorBoard events.
         console: for progress.
         names: how to print a setting's name, where it is not to be as it is.
@@ -81,7 +81,7 @@ def train_run(
         total = config.num_iterations
         start = files.restore(total)
         if start == total:
-            say(f"{total} iterations were done before.")
+            say(f"already trained for {total} iterations.")
             return
         changed = run.begin_stretch(start)
         if start:

@@ -18,7 +18,7 @@ RIDGE_TRIES = 5
 
 
 def experience(rollouts: Rollouts) -> Experience:
-    """Rollouts as the losses need them, with standardized advantages.
+    """Rollouts in the form that the losses need, with standardized advantages.
 
     For each task, the baseline is fitted to the discounted returns of the
     task's own samples and then predicts them.
