@@ -73,8 +73,11 @@ def test_another_run_under_its_name_is_refused(run, tmp_path):
         ({"datasource": "cifar"}, "does not hold the settings"),
         ({"config": SETTINGS | {"momentum": 1}}, "momentum: unknown"),
         ({"config": SETTINGS | {"alpha": -1}}, "alpha must be a positive"),
-        ({"config": SETTINGS | {"num_steps": "1"}}, "and whole. Received: "),
-        ({"config": SETTINGS | {"alpha": "1"}}, "of another type"),
+        (
+            {"config": SETTINGS | {"num_steps": "1"}},
+            "a whole number, at least 1 and below",
+        ),
+        ({"config": SETTINGS | {"alpha": "1"}}, "has the wrong type"),
         ({"config": {"alpha": 0.1}}, r"\(baseline, beta, .*: missing\)"),
         ({"config": [1]}, "does not hold the settings"),
     ],

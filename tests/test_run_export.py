@@ -127,7 +127,7 @@ def test_what_cannot_be_exported_ends_in_one_line(trained, tmp_path):
         (["--export_dir=x"], "--export_dir goes with --train=False"),
         (
             [f"--export_dir={tmp_path.parent}", "--train=False", run],
-            "is already there",
+            "already exists",
         ),
         (
             [

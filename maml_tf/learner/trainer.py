@@ -1,4 +1,4 @@
-"""Meta-training of a learner: what `Learner.fit` does."""
+"""Meta-training of a learner, for `Learner.fit`."""
 
 import contextlib
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ from maml_tf.training.loop import LOG_EVERY, Loop, meta_steps
 from maml_tf.training.validation import Validation
 
 _LOST = (
-    "The weights are of no use now: rebuild the model and the learner. Lower "
-    "alpha or the optimizer's learning rate, or bring the data nearer to mean "
-    "0 and variance 1."
+    "The weights are no longer usable: rebuild the model and the learner. "
+    "Lower alpha or the optimizer's learning rate, or scale the data to about "
+    "mean 0 and variance 1."
 )
-_KEPT = "The last checkpoint before it stays. Lower the step sizes alpha, beta."
+_KEPT = "The last checkpoint is kept. Lower the step sizes alpha and beta."
 
 
 class Trainer:
@@ -110,7 +110,7 @@ class Trainer:
         return self.history
 
     def optimizer(self, given: Any) -> keras.optimizers.Optimizer:
-        """Creates one given by name once; continues with one used before.
+        """An optimizer; one given by name is created once, and kept.
 
         Raises:
             ConfigError: if it is not one, or belongs to other variables.
@@ -128,8 +128,8 @@ class Trainer:
                 id(v) for v in optimizer._trainable_variables
             ] != [id(v) for v in learned]:
                 raise ConfigError(
-                    "The optimizer has learned with other variables; give "
-                    "this learner one of its own."
+                    "The optimizer was used with other variables; give this "
+                    "learner one of its own."
                 )
             if not optimizer.built:
                 optimizer.build(learned)

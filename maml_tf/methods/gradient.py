@@ -65,7 +65,7 @@ class GradientMethod(Method):
         if not any(adapts):
             paths = (v.path for v in network.model.trainable_variables)
             raise ConfigError(
-                "No variable adapts. Let `adapts` be true of some of: "
+                "No variable adapts. Let `adapts` return True for some of: "
                 f"{', '.join(paths)}"
             )
         return dataclasses.replace(self, adapts=tuple(adapts))

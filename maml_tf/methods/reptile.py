@@ -40,14 +40,13 @@ class Reptile(GradientMethod):
 
     The outer optimizer's learning rate is epsilon: the meta-gradient is theta
     - theta_k. The support set is split into mini-batches, shuffled by a fixed
-    sequence of permutations, the same for all tasks, whose examples and order
-    are random already.
+    sequence of permutations. It is the same for all tasks, whose examples and
+    order are random anyway.
 
     Attributes:
         alpha: the inner optimizer's learning rate.
-        num_steps: k, mini-batches of a task.
-        batch_size: examples of a mini-batch; None takes the whole support
-            set.
+        num_steps: k, mini-batches per task.
+        batch_size: examples per mini-batch; None takes the whole support set.
         inner_optimizer: `adam`, with beta_1 = 0 as in the authors' code and
             moments that start at 0 for each task; or `sgd`.
     """
