@@ -65,8 +65,9 @@ def train_run(
     def say(text: str) -> None:
         console.print(f"{config.label}: {text}", highlight=False)
 
-    settings = dataclasses.asdict(config).items()
-    say(", ".join(f"{name} {value}" for name, value in settings))
+    settings = dataclasses.asdict(config)
+    settings |= settings.pop("method_settings")
+    say(", ".join(f"{name} {value}" for name, value in settings.items()))
     experiment = run.source.build(config, data_dir)
     files = TrainingFiles(
         run.path, experiment.state, experiment.log_fields, tensorboard=log
