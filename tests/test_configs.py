@@ -94,7 +94,8 @@ def test_runs_that_differ_have_different_directories():
     }
     fields = {f.name for f in dataclasses.fields(base)}
     assert base.identity.keys() == fields - set(ITERATIONS)
-    assert fields - set(changes) == {"metatrain_iterations"}
+    # Those of methods: test_method_settings.py.
+    assert fields - set(changes) == {"metatrain_iterations", "method_settings"}
     names = {
         dataclasses.replace(base, **{k: v}).run_name for k, v in changes.items()
     }

@@ -1,8 +1,11 @@
 """The flags of the experiments: names of the original code's main.py."""
 
+import typing
+
 from absl import flags
 
 from maml_tf.core.losses import STATISTICS
+from maml_tf.methods.registry import METHODS, own_settings
 
 FLAGS = flags.FLAGS
 
@@ -215,3 +218,37 @@ flags.DEFINE_bool(
     "after meta-training on sinusoids or of policies, also train (if needed) "
     "and evaluate the pretrained and oracle ones",
 )
+
+
+_DEFINE = {
+    bool: flags.DEFINE_bool,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+}
+
+
+def _define_own_settings() -> dict[str, list[str]]:
+    """Defines a flag for each setting that only some methods have.
+
+    Returns:
+        The methods that have it, by the name of the setting and its flag.
+    """
+    methods: dict[str, list[str]] = {}
+    for name, method in METHODS.items():
+        for own in own_settings(method):
+            methods.setdefault(own, []).append(name)
+    for own, names in methods.items():
+        field = own_settings(METHODS[names[0]])[own]
+        kinds = typing.get_args(field.type) or (field.type,)
+        (kind,) = (k for k in kinds if k is not type(None))
+        _DEFINE[kind](
+            own,
+            None,
+            f"{', '.join(names)}: {field.metadata['about']} [{field.default}]",
+        )
+    return methods
+
+
+# Settings of methods, each a flag of its name, and the methods that have it
+OWN_SETTINGS = _define_own_settings()

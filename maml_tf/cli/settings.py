@@ -9,7 +9,7 @@ import pathlib
 import re
 from typing import Any
 
-from maml_tf.cli.flags import FLAGS
+from maml_tf.cli.flags import FLAGS, OWN_SETTINGS
 from maml_tf.core.losses import STATISTICS
 from maml_tf.errors import ConfigError, ExperimentError
 from maml_tf.experiments.images import ImageConfig
@@ -111,6 +111,9 @@ def _config_of_given() -> TrainingConfig:
         if FLAGS.train_update_lr != -1:
             given["update_lr"] = FLAGS.train_update_lr
     settings = {FIELDS[name]: value for name, value in given.items()}
+    own = {n: FLAGS[n].value for n in OWN_SETTINGS if FLAGS[n].present}
+    if own:
+        settings["method_settings"] = own
     _check_method(settings)
     original = original_network()
     if original is not None:
@@ -124,6 +127,9 @@ def _check_source(source: DataSource) -> None:
     for flag, field in FIELDS.items():
         if FLAGS[flag].present and field not in fields:
             raise _does_not_go(flag, source, lambda s, f=field: f in s.fields)
+    for flag in OWN_SETTINGS:
+        if FLAGS[flag].present and "method" not in fields:
+            raise _does_not_go(flag, source, lambda s: "method" in s.fields)
     for flag, option in EVALUATION_FIELDS.items():
         if FLAGS[flag].present and option not in source.evaluation_options:
             raise _does_not_go(
@@ -173,7 +179,7 @@ def _check_run_flags() -> None:
             "such as --datasource=miniimagenet."
         )
     if FLAGS.run_dir is not None:
-        stored = {*FIELDS, "datasource"}
+        stored = {*FIELDS, *OWN_SETTINGS, "datasource"}
         stored |= {"train_update_batch_size", "train_update_lr"}
         for name in sorted(stored - {"update_batch_size", "update_lr"}):
             if FLAGS[name].present:
@@ -222,7 +228,7 @@ def _flag_of(field: str, of_training: bool) -> str:
             that of training; otherwise both are named.
     """
     training = {field: f"--{flag}" for flag, field in FIELDS.items()}
-    training |= {name: f"--{name}" for name in OTHER_FLAGS}
+    training |= {n: f"--{n}" for n in (*OTHER_FLAGS, *OWN_SETTINGS)}
     evaluation = {
         field: f"--{flag}" for flag, field in EVALUATION_FIELDS.items()
     }

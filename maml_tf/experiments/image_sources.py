@@ -119,4 +119,5 @@ def own_images(name: str, known: Collection[str]) -> ImageSource:
         name,
         functools.partial(open_packed, name=name, hint=hint),
         settings=_MINIIMAGENET,
+        like="miniimagenet",
     )

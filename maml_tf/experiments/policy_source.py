@@ -68,7 +68,7 @@ class PolicySource(DataSource):
     words = "policies"
     config_class = RLConfig
     evaluation_options = frozenset({"best"})
-    without = frozenset({"norm", "method"})
+    without = frozenset({"norm", "method", "method_settings"})
     reporter = PolicyReporter()
     large_ops = True
 

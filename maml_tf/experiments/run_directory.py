@@ -23,7 +23,7 @@ FORMAT = 1
 _INSTEAD = "Choose another run, or for training another logdir."
 
 # Settings added later, with the values of runs from before.
-_LATER = {"method": "maml"}
+_LATER: dict[str, Any] = {"method": "maml", "method_settings": {}}
 
 
 @dataclasses.dataclass(frozen=True)

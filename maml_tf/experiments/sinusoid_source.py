@@ -10,6 +10,7 @@ from maml_tf.experiments.reporter import Reporter
 from maml_tf.experiments.results import Results
 from maml_tf.experiments.sinusoids import SinusoidConfig, SinusoidExperiment
 from maml_tf.experiments.source import DataSource
+from maml_tf.methods.registry import with_method_defaults
 from maml_tf.training.config import ITERATIONS, TrainingConfig
 
 FITS_SHOTS = (5, 10)  # of the paper's figure 2
@@ -69,7 +70,7 @@ class SinusoidSource(DataSource):
                 "pretrain_iterations": SinusoidConfig.metatrain_iterations,
                 "metatrain_iterations": 0,
             }
-        return SinusoidConfig(**settings)
+        return SinusoidConfig(**with_method_defaults(self.name, {}, settings))
 
     def build(
         self, config: SinusoidConfig, data_dir: pathlib.Path
@@ -89,6 +90,7 @@ class SinusoidSource(DataSource):
             metatrain_iterations=0,
             first_order=False,
             method=SinusoidConfig.method,
+            method_settings={},
             alpha=SinusoidConfig.alpha,
             num_steps=SinusoidConfig.num_steps,
         )

@@ -71,8 +71,10 @@ def train_run(
     def say(text: str) -> None:
         console.print(f"{config.label}: {text}", highlight=False)
 
-    settings = dataclasses.asdict(config).items()
-    say(", ".join(f"{names.get(k, k)} {value}" for k, value in settings))
+    settings = dataclasses.asdict(config)
+    settings |= settings.pop("method_settings")
+    shown = ((names.get(k, k), value) for k, value in settings.items())
+    say(", ".join(f"{name} {value}" for name, value in shown))
     experiment = run.source.build(config, data_dir)
     files = TrainingFiles(
         run.path, experiment.state, experiment.log_fields, tensorboard=log

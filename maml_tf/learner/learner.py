@@ -269,7 +269,7 @@ class Learner:
         Raises:
             ConfigError: if the method has no updates.
         """
-        if not self.method.num_steps:
+        if not self.method.test_steps:
             raise ConfigError(
                 f"{self.method.name} has no updates. Leave out {name}.", name
             )
@@ -298,7 +298,7 @@ class Learner:
         Args:
             tasks: held-out tasks; the first `num_tasks` are used.
             num_tasks: number of tasks.
-            num_steps: n; None: as in training.
+            num_steps: n; None: the method's, for MAML as in training.
             alpha: size of an update; None: as in training.
             statistics: as for `AdaptedModel.predict`.
 
@@ -336,7 +336,7 @@ class Learner:
         Args:
             support_x: inputs [examples, ...], or a structure of them.
             support_y: targets [examples, ...].
-            num_steps: updates; None: as in training.
+            num_steps: updates; None: the method's, for MAML as in training.
             alpha: size of a step; None: as in training.
 
         Raises:
@@ -428,7 +428,7 @@ class Learner:
 
     def _updates(self, num_steps: int | None) -> int:
         if num_steps is None:
-            return self.method.num_steps
+            return self.method.test_steps
         check_whole_number("num_steps", num_steps, least=0)
         if num_steps:
             self.check_updates("num_steps")

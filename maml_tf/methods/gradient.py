@@ -35,6 +35,7 @@ class GradientMethod(Method):
     adapts: Callable[[keras.Variable], bool] | Sequence[bool] | None = None
 
     def __post_init__(self):
+        super().__post_init__()
         if isinstance(self.alpha, bool) or not (
             isinstance(self.alpha, int | float) and 0 < self.alpha < math.inf
         ):

@@ -7,7 +7,12 @@ from typing import Any, ClassVar
 
 from maml_tf.errors import ConfigError
 from maml_tf.methods.method import Method
-from maml_tf.methods.registry import METHODS, make_method, setting_names
+from maml_tf.methods.registry import (
+    METHODS,
+    make_method,
+    own_settings,
+    setting_names,
+)
 
 NORMS = ("batch_norm", "layer_norm", None)
 
@@ -45,6 +50,8 @@ class TrainingConfig(abc.ABC):
     seed: int = 0
     # Name of the method of meta-training.
     method: str = "maml"
+    # Settings of that method alone; those not given have its defaults.
+    method_settings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     MINIMA: ClassVar[dict[str, int]] = {
         "pretrain_iterations": 0,
@@ -114,6 +121,25 @@ class TrainingConfig(abc.ABC):
                     "first_order",
                     "method",
                 )
+        self._check_method_settings()
+
+    def _check_method_settings(self) -> None:
+        """Completes the settings of the method, and checks them."""
+        own = own_settings(METHODS[self.method])
+        for name in self.method_settings:
+            if name not in own:
+                raise ConfigError(
+                    f"{name} does not go with method={self.method}. It has "
+                    f"{', '.join(own) or 'no settings of its own'}.",
+                    name,
+                    "method",
+                    *own,
+                )
+        complete = {name: field.default for name, field in own.items()}
+        object.__setattr__(
+            self, "method_settings", complete | self.method_settings
+        )
+        _ = self.meta_method  # checks its settings
 
     @property
     @abc.abstractmethod
@@ -141,7 +167,8 @@ class TrainingConfig(abc.ABC):
     @property
     def meta_method(self) -> Method:
         """The method of meta-training, with its settings."""
-        return make_method(self.method, dataclasses.asdict(self))
+        settings = dataclasses.asdict(self) | self.method_settings
+        return make_method(self.method, settings)
 
     @property
     def joint_method(self) -> Method:
@@ -180,7 +207,7 @@ class TrainingConfig(abc.ABC):
         """Settings of meta-training that have no effect."""
         settings = {"alpha", "num_steps"}
         if not self.metatrain_iterations:
-            return {*settings, "method"}
+            return {*settings, "method", "method_settings"}
         return settings - setting_names(METHODS[self.method])
 
     def _name_parts(self) -> list[str]:
@@ -193,6 +220,13 @@ class TrainingConfig(abc.ABC):
         if "alpha" not in self._unused:
             parts += [f"numstep{self.num_steps}", f"updatelr{self.alpha}"]
         norms = {None: "nonorm", "batch_norm": "batchnorm"}
+        own = own_settings(METHODS[self.method])
+        if "method_settings" not in self._unused:
+            parts += [
+                f"{name}_{value}"
+                for name, value in self.method_settings.items()
+                if value != own[name].default
+            ]
         return [
             *parts,
             f"metalr{self.beta}",

@@ -40,7 +40,7 @@ def plot_episode(
     support, query = (Batch(*(x[0] for x in b)) for b in task)
     learner = experiment.evaluated(num_shots)
     updates = max(
-        results.published.get(num_shots, {}), default=learner.method.num_steps
+        results.published.get(num_shots, {}), default=learner.method.test_steps
     )
     statistics = evaluation.statistics or "transductive"
     said = []
