@@ -12,7 +12,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from maml_tf.core.losses import Batch
-from maml_tf.core.maml import LossFn, MetaGradient, Params, StepSize, Task
+from maml_tf.core.maml import LossFn, Params, StepSize
 from maml_tf.core.network import Network
 from maml_tf.core.task_stream import TaskStream
 from maml_tf.errors import ConfigError, check_whole_number
@@ -121,9 +121,7 @@ class Learner:
         self.checks = TaskChecks(
             self.network, self.method, objective, lambda: self.params
         )
-        self.trainer = Trainer(
-            model, self._task_gradient, self.method_variables
-        )
+        self.trainer = self._trainer()
         self._evaluators: dict[str, Evaluator] = {}
 
     @property
@@ -254,9 +252,7 @@ class Learner:
             metrics=[metric.given for metric in self.objectives[1:]],
         )
         other.method_variables = self.method_variables
-        other.trainer = Trainer(
-            self.model, other._task_gradient, self.method_variables
-        )
+        other.trainer = other._trainer()
         return other
 
     def start_at(self, iteration: int) -> None:
@@ -417,8 +413,13 @@ class Learner:
             f"{self.objectives[0].name}, {self.iterations} iterations>"
         )
 
-    def _task_gradient(self, params: Params, task: Task) -> MetaGradient:
-        return self.method.task_gradient(self.network, params, task)
+    def _trainer(self) -> Trainer:
+        return Trainer(
+            self.model,
+            functools.partial(self.method.task_gradient, self.network),
+            self.method_variables,
+            self.method.anneals,
+        )
 
     def _step_size(self, alpha: StepSize | None) -> StepSize | None:
         if alpha is None:

@@ -1,14 +1,14 @@
 """Meta-training of a learner, for `Learner.fit`."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 from rich.console import Console
 
-from maml_tf.core.maml import MetaGradientFn, Task
+from maml_tf.core.maml import MetaGradient, Task
 from maml_tf.core.meta_step import MetaStep
 from maml_tf.errors import ConfigError, TrainingDivergedError, first_lines
 from maml_tf.learner.task_checks import CheckedTasks
@@ -38,16 +38,19 @@ class Trainer:
     def __init__(
         self,
         model: keras.Model,
-        task_gradient: MetaGradientFn,
+        task_gradient: Callable[..., MetaGradient],
         more_variables: Sequence[keras.Variable],
+        by_iteration: bool = False,
     ):
         """
         Args:
-            model, task_gradient, more_variables: as for `MetaStep`.
+            model, task_gradient, more_variables, by_iteration: as for
+                `MetaStep`.
         """
         self._model = model
         self._task_gradient = task_gradient
         self._more_variables = more_variables
+        self._by_iteration = by_iteration
         self.iterations = 0
         self.history = History()
         self._optimizers: dict[Any, keras.optimizers.Optimizer] = {}
@@ -153,6 +156,7 @@ class Trainer:
                 self._task_gradient,
                 example,
                 more_variables=self._more_variables,
+                by_iteration=self._by_iteration,
             )
         except LookupError as e:
             if "gradient registry" not in str(e):

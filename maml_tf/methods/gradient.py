@@ -112,6 +112,11 @@ class GradientMethod(Method):
             theta[i] = tensors[name]
         return theta
 
+    def carries(self, network: Network) -> Sequence[bool]:
+        """For each trainable variable, whether the state has its own value."""
+        del network
+        return self.moves
+
     def __str__(self) -> str:
         moving = "all"
         if isinstance(self.adapts, tuple):
@@ -124,4 +129,5 @@ class GradientMethod(Method):
     def _adapted(self, network: Network) -> list[tuple[str, int]]:
         """Names of the weights that adapt, and their indices in theta."""
         names = weight_names(network.model)
-        return [(names[i], i) for i, moves in enumerate(self.moves) if moves]
+        carries = self.carries(network)
+        return [(name, i) for i, name in enumerate(names) if carries[i]]
