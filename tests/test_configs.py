@@ -97,7 +97,8 @@ def test_runs_that_differ_have_different_directories():
     # Those of methods: test_method_settings.py.
     assert fields - set(changes) == {"metatrain_iterations", "method_settings"}
     names = {
-        dataclasses.replace(base, **{k: v}).run_name for k, v in changes.items()
+        dataclasses.replace(base, **{k: v}, method_settings={}).run_name
+        for k, v in changes.items()
     }
     assert len(names | {base.run_name}) == len(changes) + 1
 

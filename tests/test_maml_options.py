@@ -4,7 +4,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_methods import towards
 
 from maml_tf.core.losses import Batch, squared_error
 from maml_tf.core.maml import Task
@@ -15,7 +14,6 @@ from maml_tf.learner.learner import Learner
 from maml_tf.methods.by_step import scaled
 from maml_tf.methods.maml import MAML
 from maml_tf.methods.outer_loss import step_weights
-from maml_tf.models import conv_net
 
 
 def small(normalized=False):
@@ -173,11 +171,12 @@ class TestNormByStep:
         network, task = small(normalized=True), one_task()
         method = MAML(0.1, 2, norm_by_step=True).bind(network)
         theta = network.theta
-        later = [tf.constant([[2.0] * 3], "float64"), tf.ones((1, 3), "float64")]
+        later = [
+            tf.constant([[2.0] * 3], "float64"),
+            tf.ones((1, 3), "float64"),
+        ]
         for num_steps, value in ((0, 0), (1, 0), (2, 1), (3, 1)):
-            found = adapted(
-                method, network, [*theta, *later], task, num_steps
-            )
+            found = adapted(method, network, [*theta, *later], task, num_steps)
             np.testing.assert_array_equal(found[3], [value] * 3)
             np.testing.assert_array_equal(found[2], [1 + value] * 3)
 
@@ -271,21 +270,25 @@ class TestOuterLoss:
 class TestZeroHead:
     def test_it_is_zero_and_stays_so(self):
         model = small().model
-        learner = Learner(
-            model, "mse", method=MAML(0.1, 1, zero_head=True)
-        )
+        learner = Learner(model, "mse", method=MAML(0.1, 1, zero_head=True))
         head = model.layers[-1]
         np.testing.assert_array_equal(head.kernel, np.zeros((3, 1)))
         task = one_task()
         batch = [x.numpy().astype("f") for x in task.support]
         adapted = learner.adapt(*batch, num_steps=0)
-        np.testing.assert_array_equal(adapted.predict(batch[0]), np.zeros((4, 1)))
+        np.testing.assert_array_equal(
+            adapted.predict(batch[0]), np.zeros((4, 1))
+        )
         assert np.any(learner.adapt(*batch).theta[2])
 
     def test_its_meta_gradient(self, float64):
         network, task = small(), one_task()
         method = MAML(0.1, 2, zero_head=True).bind(network)
-        params = [*network.theta[:2], tf.ones((3, 1), "float64"), tf.ones(1, "float64")]
+        params = [
+            *network.theta[:2],
+            tf.ones((3, 1), "float64"),
+            tf.ones(1, "float64"),
+        ]
         by_differences(
             method,
             network,
@@ -319,7 +322,10 @@ def test_options_without_meaning_are_refused(options, message):
     [
         (MAML(0.1, 2, norm_by_step=True), "norm_by_step is for offsets"),
         (
-            MAML(zero_head=True, adapts=lambda v: v.shape.rank == 2 and v.shape[0] == 2),
+            MAML(
+                zero_head=True,
+                adapts=lambda v: v.shape.rank == 2 and v.shape[0] == 2,
+            ),
             "zero_head is for a head that adapts",
         ),
     ],

@@ -1,6 +1,8 @@
 """The flags of the experiments: names of the original code's main.py."""
 
 import typing
+from collections.abc import Callable
+from typing import Any
 
 from absl import flags
 
@@ -220,7 +222,7 @@ flags.DEFINE_bool(
 )
 
 
-_DEFINE = {
+_DEFINE: dict[type, Callable[..., Any]] = {
     bool: flags.DEFINE_bool,
     int: flags.DEFINE_integer,
     float: flags.DEFINE_float,
