@@ -20,13 +20,14 @@ from maml_tf.datasets.packed_images import ImageClasses
 from maml_tf.errors import ConfigError, DataError
 from maml_tf.tasks import sampled
 from maml_tf.tasks.batches import check_finite
+from maml_tf.tasks.csv_files import CsvFormat, read_csv
 from maml_tf.tasks.functions import DatasetTasks, FunctionTasks
 from maml_tf.tasks.sampled import (
     SampledTasks,
     in_groups,
     names_of_split,
 )
-from maml_tf.tasks.series import concatenate, read_csv
+from maml_tf.tasks.series import concatenate
 
 _GREY = (0.299, 0.587, 0.114)  # of red, green, blue: ITU-R BT.601
 
@@ -179,6 +180,9 @@ def tasks_from_series(
     columns: tuple[str, Sequence[str], Sequence[str]] | None = None,
     split: str | None = None,
     seed: int = 0,
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    decimal: str | None = None,
 ) -> TaskStream:
     """Regression tasks, each a few points of one of many series.
 
@@ -191,17 +195,25 @@ def tasks_from_series(
             of y. None: the first, all between, and the last.
         split: which part of the series to use; None uses all.
         seed: of the draws.
+        encoding: of a CSV file; None: UTF-8, or what its first bytes say.
+        delimiter: of its fields; None: a comma, semicolon, tab or bar, as its
+            first line says.
+        decimal: its decimal mark, "." or ","; None finds it out. What may be
+            read in two ways is refused.
 
     Returns:
         Tasks with inputs and targets [K, ...] and [Q, ...]; from a CSV file
-        float32 [K, columns].
+        float64 [K, columns].
 
     Raises:
         DataError: if the file or a series cannot be used.
         ConfigError: if an argument makes no sense.
     """
+    written = CsvFormat(encoding, delimiter, decimal)
     if isinstance(source, str | os.PathLike):
-        names, inputs, targets = read_csv(pathlib.Path(source), columns)
+        names, inputs, targets = read_csv(
+            pathlib.Path(source), columns, written
+        )
     else:
         names, inputs, targets = concatenate(source)
     check_finite(Batch(inputs, targets), "the series")
