@@ -69,7 +69,7 @@ def read(tmp_path, content, columns=None, **written):
             {},
         ),
         (',id,x,y\n0,a,1.5,20\n1,a,2.5,-30\n2,b,.25,4e3\n', IN_ORDER, {}),
-        ('id,x,y,"a\nb"\na,1.5,20,\na,2.5,-30,"\n"\nb,.25,4e3,\n', IN_ORDER, {}),
+        ('id,x,y,"\n"\na,1.5,20,\na,2.5,-30,"\n"\nb,.25,4e3,\n', IN_ORDER, {}),
     ],
 )  # fmt: skip
 def test_what_is_read(tmp_path, content, columns, written):

@@ -170,7 +170,7 @@ class TestArrays:
         ("x", "y", "message"),
         [
             (np.ones((3, 2)), np.eye(3), "For one-hot labels give y.argmax"),
-            (np.ones((3, 2)), np.array([0.0, 1, 2]), "integers or strings"),
+            (np.ones((3, 2)), np.array([0.5, 1, 2]), "integers or strings"),
             (np.ones((4, 2)), np.arange(3), "the same number of examples"),
             (np.ones((3, 2)), np.zeros(3, int), "one class only"),
             (np.full((3, 2), np.nan), np.arange(3), "not finite: nan at index"),

@@ -64,6 +64,7 @@ class Reptile(GradientMethod):
         super().__post_init__()
         if self.batch_size is not None:
             check_whole_number("batch_size", self.batch_size, least=1)
+            object.__setattr__(self, "batch_size", int(self.batch_size))
         if self.inner_optimizer not in INNER_OPTIMIZERS:
             raise ConfigError(
                 f"inner_optimizer must be one of {INNER_OPTIMIZERS}. "

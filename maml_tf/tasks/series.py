@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from maml_tf.core.losses import Batch
 from maml_tf.errors import DataError
-from maml_tf.tasks.batches import as_batch
+from maml_tf.tasks.arrays import as_numbers
 
 
 def concatenate(
@@ -24,7 +25,7 @@ def concatenate(
         DataError: if they differ in more than the number of points.
     """
     try:
-        batches = [as_batch(x, y, "float32") for x, y in series]
+        batches = [Batch(as_numbers(x), as_numbers(y)) for x, y in series]
         sizes = [len(batch.inputs) for batch in batches]
         if sizes != [len(batch.targets) for batch in batches]:
             raise ValueError("a series has not as many y as x")

@@ -19,6 +19,7 @@ from maml_tf.datasets import image_files
 from maml_tf.datasets.packed_images import ImageClasses
 from maml_tf.errors import ConfigError, DataError
 from maml_tf.tasks import sampled
+from maml_tf.tasks.arrays import as_classes, as_numbers, map_arrays
 from maml_tf.tasks.batches import check_finite
 from maml_tf.tasks.csv_files import CsvFormat, read_csv
 from maml_tf.tasks.functions import DatasetTasks, FunctionTasks
@@ -127,8 +128,10 @@ def tasks_from_arrays(
 
     Args:
         x: an array [examples, ...], or a structure of them for a model with
-            several inputs.
-        y: the class of each example, integers or strings [examples].
+            several inputs. A list of arrays is a structure if each has as many
+            rows as there are examples, else a list of examples.
+        y: the class of each example, integers or strings [examples] or
+            [examples, 1]: an array, a list, a column of pandas.
         num_ways, num_shots, num_queries, split, seed: as for
             `tasks_from_folder`.
 
@@ -139,14 +142,8 @@ def tasks_from_arrays(
         DataError: if labels are not as above, or examples too few.
         ConfigError: if an argument makes no sense.
     """
-    y = np.asarray(y)
-    if y.ndim != 1 or y.dtype.kind not in "iuSU":
-        raise DataError(
-            "y must hold a class for each example, integers or strings "
-            f"[examples]. Received: dtype {y.dtype}, shape {y.shape}. For "
-            "one-hot labels give y.argmax(axis=1)."
-        )
-    inputs = tf.nest.map_structure(np.asarray, x)
+    y = as_classes(y)
+    inputs = map_arrays(as_numbers, x, single=_is_rows(x, len(y)))
     for array in tf.nest.flatten(inputs):
         if array.ndim == 0 or len(array) != len(y):
             raise DataError(
@@ -274,6 +271,13 @@ def tasks_from_dataset(dataset: tf.data.Dataset) -> TaskStream:
             f"{type(dataset).__name__}"
         )
     return DatasetTasks(dataset)
+
+
+def _is_rows(x: Any, count: int) -> bool:
+    """Whether a list of arrays holds an example in each."""
+    return isinstance(x, list | tuple) and any(
+        getattr(part, "shape", (count,))[:1] != (count,) for part in x
+    )
 
 
 def _classes_in(folder: pathlib.Path, split: str | None) -> image_files.Classes:
