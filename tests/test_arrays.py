@@ -2,6 +2,7 @@
 
 import collections
 import decimal
+import functools
 
 import keras
 import numpy as np
@@ -275,7 +276,9 @@ def test_tasks_whose_targets_are_text():
         return part, part
 
     found, expected = (
-        learner().evaluate(tasks_from_function(lambda s: task(s, labels)), 3)
+        learner().evaluate(
+            tasks_from_function(functools.partial(task, labels=labels)), 3
+        )
         for labels in (ANIMALS, Y)
     )
     np.testing.assert_array_equal(found.values["loss"], expected.values["loss"])
@@ -400,11 +403,8 @@ class TestNumbersOfNumPy:
         assert loaded.iterations == 2
         assert loaded.method == used.method
         expected = used.adapt(X, Y, 3, 0.25).theta[0]
-        for count, size in (
-            (np.int64(3), np.float32(0.25)),
-            (3, tf.constant(0.25)),
-        ):
-            found = loaded.adapt(X, Y, count, size).theta[0]
+        for size in (np.float32(0.25), tf.constant(0.25)):
+            found = loaded.adapt(X, Y, np.int64(3), size).theta[0]
             np.testing.assert_array_equal(found, expected)
         used.evaluate(stream, np.int64(2), np.int64(1), alpha=np.float32(0.1))
 
