@@ -149,12 +149,12 @@ def test_losses_that_do_not_fit_the_outputs(model, loss, y, message):
 @pytest.mark.parametrize(
     ("y", "message"),
     [
-        (LABELS.astype("float32"), r"integer labels .* float32. Pass y.astype"),
+        (LABELS + 0.5, r"integer labels .* float32. Pass y.astype"),
         (LABELS + 1, "must be 0, ..., 2, .* labels from 1 to 3"),
         (LABELS - 1, "labels from -1 to 1"),
         (LABELS * 0 + 1, "support set has examples of one class only"),
         (LABELS[:3], "must have the same number of examples"),
-        (list("abca"), "must be arrays of numbers. Received: dtype <U1"),
+        (list("abcd"), "must be 0, ..., 2, .* labels from 0 to 3"),
         (np.array(1), "need a first axis of examples"),
     ],
 )
@@ -213,7 +213,7 @@ def test_examples_must_be_like_those_before():
     with pytest.raises(DataError, match=r"cannot take .* takes \(None, 2\)"):
         learner.adapt(np.ones((4, 3)), Y)
     adapted = learner.adapt(X, Y)
-    for x in (np.ones(2), np.ones((1, 3)), {"a": X}, X.astype(int)):
+    for x in (np.ones(2), np.ones((1, 3)), {"a": X}):
         with pytest.raises(DataError, match=r"inputs must be like .* x\[None"):
             adapted.predict(x)
     with pytest.raises(DataError, match="targets must be like"):

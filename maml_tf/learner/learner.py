@@ -23,6 +23,7 @@ from maml_tf.learner.metrics import as_metric, names_of
 from maml_tf.learner.model_checks import check_model, has_batch_norm
 from maml_tf.learner.objectives import BINARY, ELEMENTWISE, as_loss
 from maml_tf.learner.scores import Scores
+from maml_tf.learner.step_sizes import checked_step_size
 from maml_tf.learner.task_checks import CheckedTasks, TaskChecks
 from maml_tf.learner.trainer import Trainer
 from maml_tf.methods.maml import MAML
@@ -214,6 +215,9 @@ class Learner:
             ("steps_per_epoch", steps_per_epoch),
         ):
             check_whole_number(name, value, least=1)
+        # Python's own integers, which JSON takes.
+        iterations, meta_batch_size = int(iterations), int(meta_batch_size)
+        steps_per_epoch = int(steps_per_epoch)
         stream = CheckedTasks(tasks, self.checks)
         outer = self.trainer.optimizer(optimizer or self.method.outer_optimizer)
         end = self.iterations + iterations
@@ -303,6 +307,7 @@ class Learner:
         """
         check_statistics(self.model, statistics)
         check_whole_number("num_tasks", num_tasks, least=1)
+        num_tasks = int(num_tasks)
         num_steps = self._updates(num_steps)
         if statistics not in self._evaluators:
             self._evaluators[statistics] = Evaluator(
@@ -331,14 +336,15 @@ class Learner:
 
         Args:
             support_x: inputs [examples, ...], or a structure of them.
-            support_y: targets [examples, ...].
+            support_y: targets [examples, ...]. Labels may be text, which is
+                numbered in alphabetical order.
             num_steps: updates; None: the method's, for MAML as in training.
             alpha: size of a step; None: as in training.
 
         Raises:
             ConfigError, DataError: if examples and model do not fit.
         """
-        support = self.checks.support(support_x, support_y)
+        support, classes = self.checks.support(support_x, support_y)
         alpha = self._step_size(alpha)
         params = self.params
         state = self.method.begin(self.network, params, support)
@@ -356,6 +362,8 @@ class Learner:
             support,
             losses,
             self.objectives,
+            self.checks.examples,
+            classes,
         )
 
     def export(
@@ -425,7 +433,7 @@ class Learner:
         if alpha is None:
             return self.alpha
         self.check_updates("alpha")
-        return alpha
+        return checked_step_size(alpha, self.model.trainable_variables)
 
     def _updates(self, num_steps: int | None) -> int:
         if num_steps is None:
@@ -433,7 +441,7 @@ class Learner:
         check_whole_number("num_steps", num_steps, least=0)
         if num_steps:
             self.check_updates("num_steps")
-        return num_steps
+        return int(num_steps)
 
     def _validation(
         self,

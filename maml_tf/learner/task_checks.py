@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
@@ -13,6 +12,7 @@ from maml_tf.core.maml import Params, Task
 from maml_tf.core.network import Network
 from maml_tf.core.task_stream import TaskStream
 from maml_tf.errors import ConfigError, DataError
+from maml_tf.learner.examples import Examples
 from maml_tf.learner.model_checks import (
     cancelled_biases,
     ignored_by,
@@ -28,6 +28,7 @@ class TaskChecks:
     """Checks the first examples closely; later ones must be like them.
 
     Attributes:
+        examples: makes arrays of what users give.
         spec: a `Batch` of `tf.TensorSpec`s, of any number of examples; None
             before the first.
         num_outputs: the last axis of the model's outputs; None before the first
@@ -52,25 +53,26 @@ class TaskChecks:
         self._method = method
         self._objective = objective
         self._params = params
-        self._dtype = keras.backend.standardize_dtype(
-            network.model.trainable_variables[0].dtype
-        )
+        self.examples = Examples(network.model, objective.kind)
         self.spec: Batch | None = None
         self.num_outputs: int | None = None
 
-    def support(self, inputs: Any, targets: Any) -> Batch:
-        """A support set as arrays.
+    def support(
+        self, inputs: Any, targets: Any
+    ) -> tuple[Batch, tuple[str, ...] | None]:
+        """A support set as arrays, and the classes that its text names.
 
         Raises:
             ConfigError, DataError: if it does not fit.
         """
-        batch = batches.as_batch(inputs, targets, self._dtype)
+        batch, classes = self.examples.support(inputs, targets, self.spec)
         batches.check_sizes(batch)
         batches.check_finite(batch, "the support set")
         known = self._known_spec(batch)
+        batch = self.examples.like(batch, known)
         _check_specs(batch, known, leading=1)
         self._check_labels(batch.targets, known, "The support set")
-        return batch
+        return batch, classes
 
     def stacked(self, tasks: Any, first: int) -> Task:
         """A stream's tasks as arrays.
@@ -82,13 +84,14 @@ class TaskChecks:
         Raises:
             ConfigError, DataError: if they do not fit.
         """
-        task = batches.as_task(tasks, self._dtype)
+        task = self.examples.tasks(tasks, self.spec)
         for batch in task:
             batches.check_sizes(batch, leading=2)
         one = tf.nest.map_structure(lambda x: x[0], task.support)
         if self.spec is None:
             batches.check_finite(one, f"task {first}")
         known = self._known_spec(one)
+        task = Task(*(self.examples.like(x, known, leading=2) for x in task))
         for batch in task:
             _check_specs(batch, known, leading=2)
         num_classes = self._check_labels(
@@ -105,7 +108,10 @@ class TaskChecks:
         if self.spec is not None:
             return self.spec
         network, method, params = self._network, self._method, self._params()
+        if not method.fixed_outputs:
+            batch = self._without_column(batch, 1)
         outputs = outputs_on(network, method, params, batch)
+        batch = self._without_column(batch, np.ndim(outputs) - 1)
         self._objective.check_outputs(batch.targets, outputs)
         if self._objective.kind is not None:
             if method.fixed_outputs:
@@ -132,6 +138,15 @@ class TaskChecks:
                 targets=tf.TensorSpec(any_ways, self.spec.targets.dtype)
             )
         return self.spec
+
+    def _without_column(self, batch: Batch, rank: int) -> Batch:
+        """Labels [examples, 1] as [examples], where these have that rank."""
+        labels = batch.targets
+        if self._objective.kind != SPARSE or not hasattr(labels, "ndim"):
+            return batch
+        if labels.ndim == rank + 1 and labels.shape[-1] == 1:
+            return batch._replace(targets=labels[..., 0])
+        return batch
 
     def _check_labels(
         self, targets: np.ndarray, known: Batch, what: str

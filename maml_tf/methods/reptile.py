@@ -69,6 +69,8 @@ class Reptile(GradientMethod):
             check_whole_number(
                 "inner_batch_size", self.inner_batch_size, least=1
             )
+            size = int(self.inner_batch_size)
+            object.__setattr__(self, "inner_batch_size", size)
 
     def bind(self, network: Network) -> "Reptile":
         if self.adapts is not None:

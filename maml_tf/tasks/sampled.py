@@ -52,6 +52,11 @@ class SampledTasks:
             ("num_queries", 1),
         ):
             check_whole_number(name, getattr(self, name), least)
+        check_whole_number("seed", self.seed, least=0)
+        if self.seed >= 2**64:
+            raise ConfigError(
+                f"seed must be below 2**64. Received: seed={self.seed}"
+            )
         what = "classes" if self.targets is None else "series"
         names, counts = self.groups.names, self.groups.counts
         if len(names) < self.num_ways:
