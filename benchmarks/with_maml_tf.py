@@ -131,10 +131,11 @@ class TrainingLoop(Implementation):
     """`Learner.fit` in a directory: with its tasks, logs and checkpoints.
 
     It runs in a thread that waits, in a callback after each call of the
-    meta-step, for the next window of iterations. Every window sees a
-    checkpoint saved: of the 1000 iterations of the sinusoids' window training
-    saves one by itself; after the fewer of images', one is saved in addition.
-    Tasks are drawn as in training, those of images from classes of noise.
+    meta-step, for the next window of iterations. Every window includes a
+    checkpoint: training itself saves one in the 1000 iterations of the
+    sinusoids' window; in the shorter windows of images one is saved in
+    addition. Tasks are drawn as in training, those of images from classes of
+    noise.
     """
 
     def __init__(self, workload: Workload):

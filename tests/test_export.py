@@ -506,7 +506,7 @@ def test_nothing_is_overwritten_and_nothing_half_written(tmp_path):
     case = regression()
     (tmp_path / "notes").write_text("mine")
     for path in (tmp_path, tmp_path / "notes"):
-        with pytest.raises(ExportError, match="is already there"):
+        with pytest.raises(ExportError, match="already exists"):
             case.export(path)
 
     def broken(theta, batch):
@@ -539,7 +539,7 @@ def test_what_a_subclassed_model_takes_must_be_said(tmp_path):
     x = np.ones((2, 3), "float32")
     model(x)
     loss = losses.mean_squared_error(model)
-    with pytest.raises(ValueError, match="Give inputs"):
+    with pytest.raises(ValueError, match="Pass inputs"):
         export_adaptation(tmp_path / "model", model, loss, 0.1)
     export_adaptation(tmp_path / "model", model, loss, 0.1, inputs=x)
     answers = serve(tmp_path / "model", "predict", query_inputs=x)

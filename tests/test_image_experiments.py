@@ -179,7 +179,7 @@ def test_what_evaluation_can_be_asked(logdir):
     assert {e["num_queries"] for e in results["evaluations"]} == {2}
     table = (run / f"report{tag}.md").read_text()
     assert table.count("| MAML | 3 |") == 2
-    assert "The query sets have 2 examples a class." in table
+    assert "The query sets have 2 examples per class." in table
     # 5 classes x 2 query images: accuracies are tenths.
     stem = "validation_ubs3_stepsize0.4"
     values = np.load(run / f"{stem}_support_queries2_best_tasks3.npy")

@@ -87,7 +87,7 @@ class TestReptile:
 
     def test_mini_batches_are_rounds_through_the_whole_set(self):
         support = Batch(tf.range(6.0)[:, None], tf.range(6))
-        method = Reptile(batch_size=4)
+        method = Reptile(inner_batch_size=4)
         seen = [
             method._mini_batch(support, tf.constant(i)).targets.numpy()
             for i in range(6)
@@ -104,7 +104,10 @@ class TestReptile:
         assert not all(MAML().bind(network).adapts)
 
     def test_settings_that_make_no_sense_are_refused(self):
-        for settings in ({"batch_size": 0}, {"inner_optimizer": "rmsprop"}):
+        for settings in (
+            {"inner_batch_size": 0},
+            {"inner_optimizer": "rmsprop"},
+        ):
             with pytest.raises(ConfigError, match=next(iter(settings))):
                 Reptile(**settings)
 

@@ -226,7 +226,7 @@ def reptile():
     learner = Learner(
         classifier(3),
         SPARSE,
-        method=Reptile(0.02, 5, batch_size=4),
+        method=Reptile(0.02, 5, inner_batch_size=4),
         metrics=["accuracy"],
     )
     learner.fit(

@@ -192,10 +192,10 @@ def test_settings_are_the_papers(datasource, expected):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--datasource=point --horizon=0", "--horizon must be at least 1"),
+        ("--datasource=point --horizon=0", "--horizon must be .* at least 1"),
         (
             "--datasource=point --update_batch_size=0",
-            "--update_batch_size must be at least 1",
+            "--update_batch_size must be .* at least 1",
         ),
         ("--datasource=point --outer_step=sgd", "--outer_step must be one of"),
         ("--datasource=point --max_kl=0", "--max_kl must be a positive"),

@@ -1,8 +1,13 @@
 """The flags of the experiments: names of the original code's main.py."""
 
+import typing
+from collections.abc import Callable
+from typing import Any
+
 from absl import flags
 
 from maml_tf.core.losses import STATISTICS
+from maml_tf.methods.registry import METHODS, own_settings
 
 FLAGS = flags.FLAGS
 
@@ -26,8 +31,8 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "baseline",
     None,
-    "oracle: give the network amplitude and phase of its sinusoid, or the "
-    "policy its goal; trained on all tasks jointly unless "
+    "oracle: give the network the amplitude and phase of its sinusoid, or the "
+    "policy its goal; it is trained on all tasks jointly unless "
     "--metatrain_iterations is given",
 )
 
@@ -55,7 +60,7 @@ flags.DEFINE_integer(
 flags.DEFINE_float(
     "meta_lr",
     None,
-    "outer step size beta, of Adam; policies: with --outer_step=vpg [0.001]",
+    "outer step size beta, of Adam; for policies with --outer_step=vpg [0.001]",
 )
 flags.DEFINE_integer(
     "update_batch_size",
@@ -77,7 +82,9 @@ flags.DEFINE_integer(
     "inner updates in training [1; omniglot 20-way and miniimagenet 5]; "
     "evaluation takes 10, of policies 3 (point 4)",
 )
-flags.DEFINE_integer("seed", None, "of initial weights and training tasks [0]")
+flags.DEFINE_integer(
+    "seed", None, "seed of initial weights and training tasks [0]"
+)
 
 # Network
 flags.DEFINE_string(
@@ -96,7 +103,7 @@ flags.DEFINE_bool(
 flags.DEFINE_bool(
     "max_pool",
     None,
-    "max-pool, not stride (images only) [False; miniimagenet True]",
+    "max-pool instead of stride (images only) [False; miniimagenet True]",
 )
 flags.DEFINE_bool(
     "stop_grad", None, "first-order MAML: leave out second derivatives [False]"
@@ -152,8 +159,8 @@ flags.DEFINE_bool(
 flags.DEFINE_bool(
     "test_set",
     True,
-    "evaluate on test tasks; False for validation tasks (those of training "
-    "are never among either)",
+    "evaluate on test tasks; False for validation tasks (training tasks are in "
+    "neither)",
 )
 flags.DEFINE_integer(
     "test_tasks", None, "tasks to evaluate on [600; policies 40 goals]"
@@ -161,27 +168,27 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
     "train_queries",
     None,
-    "query images of a class in training (images only) [K; mini-ImageNet and "
-    "data sets of your own 15]",
+    "query images per class in training (images only) [K; mini-ImageNet and "
+    "your own data sets 15]",
 )
 flags.DEFINE_integer(
     "test_queries",
     None,
-    "query images of a class in evaluation (images only) [K]",
+    "query images per class in evaluation (images only) [K]",
 )
 flags.DEFINE_enum(
     "batch_norm_statistics",
     None,
     [*STATISTICS, "both"],
     "whose mean and variance normalize a query set in evaluation: its own "
-    "(transductive, as the paper), those of the support set, which lets a "
-    "single image be classified, or both beside each other [transductive]",
+    "(transductive, as in the paper), those of the support set, which allow a "
+    "single image to be classified, or both [transductive]",
 )
 flags.DEFINE_string(
     "original_checkpoint",
     None,
-    "with --train=False: evaluate weights that the original code saved, by "
-    "the path of their files up to .index",
+    "with --train=False: evaluate weights that the original code saved; the "
+    "path of their files up to .index",
 )
 flags.DEFINE_integer(
     "train_update_batch_size",
@@ -194,7 +201,12 @@ flags.DEFINE_float(
     "alpha of the run to evaluate, if --update_lr asks for another",
 )
 flags.DEFINE_string(
-    "run_dir", None, "with --train=False: the run directory, by its path"
+    "run_dir", None, "with --train=False: path of the run directory"
+)
+flags.DEFINE_string(
+    "output_dir",
+    None,
+    "with --train=False: directory of results and figures [that of the run]",
 )
 flags.DEFINE_string(
     "export_dir",
@@ -205,6 +217,40 @@ flags.DEFINE_string(
 flags.DEFINE_bool(
     "compare",
     True,
-    "after meta-training on sinusoids or of policies, train (if needed) and "
-    "evaluate the pretrained and oracle ones, too",
+    "after meta-training on sinusoids or of policies, also train (if needed) "
+    "and evaluate the pretrained and oracle ones",
 )
+
+
+_DEFINE: dict[type, Callable[..., Any]] = {
+    bool: flags.DEFINE_bool,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+}
+
+
+def _define_own_settings() -> dict[str, list[str]]:
+    """Defines a flag for each setting that only some methods have.
+
+    Returns:
+        The methods that have it, by the name of the setting and its flag.
+    """
+    methods: dict[str, list[str]] = {}
+    for name, method in METHODS.items():
+        for own in own_settings(method):
+            methods.setdefault(own, []).append(name)
+    for own, names in methods.items():
+        field = own_settings(METHODS[names[0]])[own]
+        kinds = typing.get_args(field.type) or (field.type,)
+        (kind,) = (k for k in kinds if k is not type(None))
+        _DEFINE[kind](
+            own,
+            None,
+            f"{', '.join(names)}: {field.metadata['about']} [{field.default}]",
+        )
+    return methods
+
+
+# Settings of methods, each a flag of its name, and the methods that have it
+OWN_SETTINGS = _define_own_settings()

@@ -4,9 +4,9 @@
     python -m data.image_folder --source=DIR --name=NAME     (in a clone)
 
 packs a folder of images (JPEG, PNG, WebP, TIFF, BMP, GIF, PPM) to
-data/packed/NAME. The images of a class are in a folder of their own. These
-folders are in folders train, val and test; or all in DIR, and are then split at
-random into 64, 16 and 20 % of the classes, every time the same way.
+data/packed/NAME. Each class has a folder of its own. These folders are in
+folders train, val and test; or all in DIR, and are then split at random into
+64, 16 and 20 % of the classes, the same way every time.
 """
 
 import pathlib
@@ -80,7 +80,7 @@ def main(console: Console) -> None:
 
 
 def _check_name(name: str) -> None:
-    """Checks that --datasource can name the data set, and no other."""
+    """Checks that --datasource can name the data set, and nothing else."""
     if not re.fullmatch("[A-Za-z0-9_-]+", name):
         raise DataError(
             "--name may have letters, digits, _ and - only. Received: "

@@ -9,7 +9,7 @@ import pathlib
 import re
 from typing import Any
 
-from maml_tf.cli.flags import FLAGS
+from maml_tf.cli.flags import FLAGS, OWN_SETTINGS
 from maml_tf.core.losses import STATISTICS
 from maml_tf.errors import ConfigError, ExperimentError
 from maml_tf.experiments.images import ImageConfig
@@ -58,8 +58,17 @@ EVALUATION_FIELDS = {
     "test_queries": "num_queries",
     "batch_norm_statistics": "statistics",
 }
-# What messages call otherwise
-OTHER_FLAGS = {"logdir", "resume", "train", "datasource"}
+# Other flags that messages name
+OTHER_FLAGS = {"logdir", "output_dir", "resume", "train", "datasource"}
+
+
+def names_with_flags() -> dict[str, str]:
+    """Names of settings, with their flags where the two differ."""
+    return {
+        field: f"{field} (--{flag})"
+        for flag, field in FIELDS.items()
+        if flag != field
+    }
 
 
 def config_from_flags() -> TrainingConfig:
@@ -102,6 +111,9 @@ def _config_of_given() -> TrainingConfig:
         if FLAGS.train_update_lr != -1:
             given["update_lr"] = FLAGS.train_update_lr
     settings = {FIELDS[name]: value for name, value in given.items()}
+    own = {n: FLAGS[n].value for n in OWN_SETTINGS if FLAGS[n].present}
+    if own:
+        settings["method_settings"] = own
     _check_method(settings)
     original = original_network()
     if original is not None:
@@ -115,6 +127,9 @@ def _check_source(source: DataSource) -> None:
     for flag, field in FIELDS.items():
         if FLAGS[flag].present and field not in fields:
             raise _does_not_go(flag, source, lambda s, f=field: f in s.fields)
+    for flag in OWN_SETTINGS:
+        if FLAGS[flag].present and "method" not in fields:
+            raise _does_not_go(flag, source, lambda s: "method" in s.fields)
     for flag, option in EVALUATION_FIELDS.items():
         if FLAGS[flag].present and option not in source.evaluation_options:
             raise _does_not_go(
@@ -149,6 +164,7 @@ def _check_run_flags() -> None:
         for name in (
             "run_dir",
             "original_checkpoint",
+            "output_dir",
             "export_dir",
             "train_update_batch_size",
             "train_update_lr",
@@ -159,11 +175,11 @@ def _check_run_flags() -> None:
         find_source(FLAGS.datasource).config_class, ImageConfig
     ):
         raise ConfigError(
-            "--original_checkpoint is of an image network; name its data set, "
+            "--original_checkpoint is for image networks; name its data set, "
             "such as --datasource=miniimagenet."
         )
     if FLAGS.run_dir is not None:
-        stored = {*FIELDS, "datasource"}
+        stored = {*FIELDS, *OWN_SETTINGS, "datasource"}
         stored |= {"train_update_batch_size", "train_update_lr"}
         for name in sorted(stored - {"update_batch_size", "update_lr"}):
             if FLAGS[name].present:
@@ -172,7 +188,7 @@ def _check_run_flags() -> None:
                     "the run are stored there."
                 )
     if FLAGS.export_dir is not None:
-        for name in ("test_set", "test_tasks", "test_queries"):
+        for name in ("test_set", "test_tasks", "test_queries", "output_dir"):
             if FLAGS[name].present:
                 raise ConfigError(
                     f"--{name} is for evaluation; --export_dir does none. "
@@ -184,7 +200,9 @@ def _check_run_flags() -> None:
                 f"{' or '.join(STATISTICS)}."
             )
     if FLAGS.test_best and FLAGS["test_iter"].present:
-        raise ConfigError("--test_best and --test_iter exclude each other.")
+        raise ConfigError(
+            "--test_best and --test_iter exclude each other; leave one out."
+        )
     if FLAGS.test_iter == 0 or FLAGS.test_iter < -1:
         raise ConfigError(
             "--test_iter must be an iteration, or -1 for the newest. "
@@ -202,15 +220,15 @@ def in_flags(error: ExperimentError) -> str:
 
 
 def _flag_of(field: str, of_training: bool) -> str:
-    """What the command line calls a setting.
+    """The command line's name for a setting.
 
     Args:
         field: the setting.
-        of_training: whether a setting that training and evaluation each have
-            is that of training; either may ask too much of a data set.
+        of_training: whether a setting of both training and evaluation means
+            that of training; otherwise both are named.
     """
     training = {field: f"--{flag}" for flag, field in FIELDS.items()}
-    training |= {name: f"--{name}" for name in OTHER_FLAGS}
+    training |= {n: f"--{n}" for n in (*OTHER_FLAGS, *OWN_SETTINGS)}
     evaluation = {
         field: f"--{flag}" for flag, field in EVALUATION_FIELDS.items()
     }
@@ -223,7 +241,7 @@ def _flag_of(field: str, of_training: bool) -> str:
 
 
 def evaluation_settings() -> EvaluationSettings:
-    """What the flags say about evaluating a run.
+    """The settings of evaluation that the flags ask for.
 
     Raises:
         ConfigError: in the words of the flags.

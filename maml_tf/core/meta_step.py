@@ -1,14 +1,18 @@
 """The compiled meta-step: task gradients, their mean, the outer optimizer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from maml_tf.core.maml import MetaGradientFn, Task, meta_gradient
-from maml_tf.core.task_loops import loops_for, trace_with_best_loop
+from maml_tf.core.maml import MetaGradient, Task, meta_gradient
+from maml_tf.core.task_loops import (
+    TaskLoop,
+    loops_for,
+    trace_with_best_loop,
+)
 from maml_tf.layers.normalization import inexact_layers
 
 STEPS_PER_COMPILED_CALL = 50
@@ -38,11 +42,12 @@ class MetaStep:
         self,
         model: keras.Model,
         optimizer: keras.optimizers.Optimizer,
-        task_gradient: MetaGradientFn,
+        task_gradient: Callable[..., MetaGradient],
         example: Task,
         task_loop: str | None = None,
         jit_compile: bool | None = None,
         more_variables: Sequence[keras.Variable] = (),
+        by_iteration: bool = False,
     ):
         """Traces the gradient and chooses how to run it.
 
@@ -55,6 +60,8 @@ class MetaStep:
             jit_compile: None compiles with XLA if the loop is `vectorized`.
             more_variables: further meta-learned variables, such as step sizes;
                 `task_gradient` gets their values after theta.
+            by_iteration: whether `task_gradient` takes, after the task, how
+                many steps the optimizer has taken, an integer scalar.
 
         Raises:
             ValueError: if `task_loop` is unknown, or the model has
@@ -72,14 +79,24 @@ class MetaStep:
         if not optimizer.built:
             optimizer.build(self._variables)
         self._optimizer = optimizer
-        traced = trace_with_best_loop(
-            lambda loop: (
-                lambda theta, tasks: meta_gradient(
-                    task_gradient, theta, tasks, loop.mean
+        self._by_iteration = by_iteration
+
+        def build(loop: TaskLoop) -> Callable[..., MetaGradient]:
+            def mean_gradient(theta, tasks, *iteration):
+                return meta_gradient(
+                    lambda theta, task: task_gradient(theta, task, *iteration),
+                    theta,
+                    tasks,
+                    loop.mean,
                 )
-            ),
+
+            return mean_gradient
+
+        traced = trace_with_best_loop(
+            build,
             [tf.TensorSpec(v.shape, v.dtype) for v in self._variables],
             example,
+            *self._iteration,
             loops=loops_for(model) if task_loop is None else [task_loop],
         )
         self._meta_gradient = traced.function
@@ -140,6 +157,13 @@ class MetaStep:
         """Number of times the step was traced: 1 after the first call."""
         return self._steps.experimental_get_tracing_count()
 
+    @property
+    def _iteration(self) -> tuple[tf.Tensor, ...]:
+        """What `task_gradient` takes after the task."""
+        if not self._by_iteration:
+            return ()
+        return (tf.convert_to_tensor(self._optimizer.iterations),)
+
     def _compile(self) -> None:
         self._steps = tf.function(
             self._many_steps, jit_compile=self.jit_compile, autograph=False
@@ -160,7 +184,9 @@ class MetaStep:
     def _one_step(self, tasks: Task, index) -> dict[str, tf.Tensor]:
         theta = [tf.convert_to_tensor(v) for v in self._variables]
         result = self._meta_gradient(
-            theta, tf.nest.map_structure(lambda x: x[index], tasks)
+            theta,
+            tf.nest.map_structure(lambda x: x[index], tasks),
+            *self._iteration,
         )
         self._optimizer.apply(result.gradient, self._variables)
         return result.losses

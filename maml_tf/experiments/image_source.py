@@ -12,6 +12,7 @@ from maml_tf.experiments.images import ImageConfig, ImageExperiment
 from maml_tf.experiments.reporter import Reporter
 from maml_tf.experiments.results import Results
 from maml_tf.experiments.source import DataSource
+from maml_tf.methods.registry import with_method_defaults
 
 
 class ImageReporter(Reporter):
@@ -22,7 +23,9 @@ class ImageReporter(Reporter):
         return f"{config.datasource}, {config.num_ways}-way classification"
 
     def updates_in_table(self, results: Results) -> Sequence[int]:
-        return (0, 1, 3, 5, 10)
+        shown = [0, 1, 3, 5, 10]
+        last = results.evaluations[0].values.shape[1] - 1
+        return shown if last <= shown[-1] else [*shown, last]
 
     def draw(
         self, directory: pathlib.Path, name: str, networks: Sequence[Results]
@@ -54,12 +57,13 @@ class ImageSource(DataSource):
     """A data set of images.
 
     Attributes:
-        name: the data source's.
-        open: opens the data set, given where packed data sets lie.
+        name: name of the data source.
+        open: opens the data set, given the directory of packed data sets.
         settings: the fields of `ImageConfig` in which the paper's experiment
             differs from Omniglot's, 5-way.
         many_ways: the same for more than five ways.
-        letters: whether an image that is turned shows another character.
+        letters: whether a rotated image shows another character.
+        like: the data set whose settings methods take for it; None: its own.
         accuracies: table 1 of the paper (arXiv 1703.03400v3) in %, with the
             half width of its interval, by network and N-way K-shot.
         published_updates: after how many updates the paper evaluates
@@ -71,6 +75,7 @@ class ImageSource(DataSource):
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     many_ways: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     letters: bool = False
+    like: str | None = None
     accuracies: Mapping[tuple[str, int, int], tuple[float, float]] = (
         dataclasses.field(default_factory=dict)
     )
@@ -85,18 +90,19 @@ class ImageSource(DataSource):
 
     def configure(self, **given: Any) -> ImageConfig:
         settings = dict(self.settings)
-        if not given.get("conv", True):
-            settings.pop("max_pool", None)
-            if "num_filters" in given:
-                raise ConfigError(
-                    "num_filters is for convolutional networks; leave it out, "
-                    "or set conv.",
-                    "num_filters",
-                    "conv",
-                )
+        if not given.get("conv", True) and "num_filters" in given:
+            raise ConfigError(
+                "num_filters is for convolutional networks; leave it out, "
+                "or set conv.",
+                "num_filters",
+                "conv",
+            )
         if given.get("num_ways", ImageConfig.num_ways) > 5:
             settings |= self.many_ways
-        return ImageConfig(datasource=self.name, **(settings | given))
+        settings = with_method_defaults(self.like or self.name, settings, given)
+        if not settings.get("conv", True) and "max_pool" not in given:
+            settings.pop("max_pool", None)
+        return ImageConfig(datasource=self.name, **settings)
 
     def build(
         self, config: ImageConfig, data_dir: pathlib.Path

@@ -10,6 +10,7 @@ from maml_tf.experiments.reporter import Reporter
 from maml_tf.experiments.results import Results
 from maml_tf.experiments.sinusoids import SinusoidConfig, SinusoidExperiment
 from maml_tf.experiments.source import DataSource
+from maml_tf.methods.registry import with_method_defaults
 from maml_tf.training.config import ITERATIONS, TrainingConfig
 
 FITS_SHOTS = (5, 10)  # of the paper's figure 2
@@ -52,7 +53,7 @@ class SinusoidReporter(Reporter):
 
 
 class SinusoidSource(DataSource):
-    """Sinusoids, drawn when they are needed."""
+    """Sinusoids, drawn as needed."""
 
     name = "sinusoid"
     words = "sinusoids"
@@ -69,7 +70,7 @@ class SinusoidSource(DataSource):
                 "pretrain_iterations": SinusoidConfig.metatrain_iterations,
                 "metatrain_iterations": 0,
             }
-        return SinusoidConfig(**settings)
+        return SinusoidConfig(**with_method_defaults(self.name, {}, settings))
 
     def build(
         self, config: SinusoidConfig, data_dir: pathlib.Path
@@ -80,8 +81,8 @@ class SinusoidSource(DataSource):
     def baselines(self, config: SinusoidConfig) -> list[TrainingConfig]:
         """The pretrained and the oracle network.
 
-        Both are trained on all tasks jointly, those of the meta-trained
-        network, for as many iterations; the oracle is also told the task.
+        Both are trained jointly on the tasks of the meta-trained network, for
+        as many iterations; the oracle is also told the task.
         """
         pretrained = dataclasses.replace(
             config,
@@ -89,6 +90,7 @@ class SinusoidSource(DataSource):
             metatrain_iterations=0,
             first_order=False,
             method=SinusoidConfig.method,
+            method_settings={},
             alpha=SinusoidConfig.alpha,
             num_steps=SinusoidConfig.num_steps,
         )

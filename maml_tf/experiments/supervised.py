@@ -1,4 +1,4 @@
-"""Experiments with supervised tasks: they are users of `Learner`."""
+"""Experiments with supervised tasks, built on `Learner`."""
 
 import abc
 import pathlib
@@ -24,7 +24,7 @@ from maml_tf.methods.step_size import best_step_size
 from maml_tf.training.config import TrainingConfig
 from maml_tf.training.files import LOSSES, TrainingFiles
 
-NUM_UPDATES = 10  # of evaluations
+NUM_UPDATES = 10  # of evaluations, at least
 EVALUATION_SEED = 0  # the same held-out tasks for all runs
 
 # Candidates for fine-tuning a network that was not meta-trained.
@@ -42,7 +42,7 @@ class SupervisedExperiment(Experiment):
         statistics: whose statistics normalize a query set, one of
             `losses.STATISTICS`, in the standard evaluation; None if there is
             no choice.
-        validates: whether training is validated, each `checkpoint_every`
+        validates: whether training is validated, every `checkpoint_every`
             iterations.
         clip: bound of each element of the meta-gradient, or None.
     """
@@ -75,7 +75,7 @@ class SupervisedExperiment(Experiment):
         self.pretraining = Learner(model, loss, method=config.joint_method)
         for learner in (self.learner, self.pretraining):
             learner.name = config.label
-        updates = ", num_updates=..." if self.learner.method.num_steps else ""
+        updates = ", num_updates=..." if self.learner.method.test_steps else ""
         self.example_call = (
             '["adapt_and_predict"](support_inputs=..., support_targets=..., '
             f"query_inputs=...{updates})"
@@ -184,7 +184,7 @@ class SupervisedExperiment(Experiment):
             if self.config.baseline != "oracle":
                 raise ExportError(
                     f"The {self.config.label} network was not meta-trained, so "
-                    "it has no step size of its own. Give one by alpha.",
+                    "it has no step size of its own. Set alpha.",
                     "alpha",
                 )
             alpha = 0.0
@@ -206,7 +206,9 @@ class SupervisedExperiment(Experiment):
     ) -> list[Evaluation]:
         learner = self.evaluated(num_shots)
         num_queries = settings.num_queries or num_shots
-        num_updates = NUM_UPDATES if learner.method.num_steps else 0
+        num_updates = learner.method.test_steps
+        if num_updates:
+            num_updates = max(num_updates, NUM_UPDATES)
         shown: Sequence[str | None] = settings.statistics or [self.statistics]
 
         def measure(split, num_tasks, alpha, statistics) -> np.ndarray:
@@ -257,8 +259,8 @@ class SupervisedExperiment(Experiment):
     def _optimizer(
         self, learner: Learner, clip: float | None = None
     ) -> keras.optimizers.Optimizer:
-        """The original's Adam, or what else the method takes."""
-        beta = self.config.beta
+        """The original's Adam, or the optimizer that the method takes."""
+        beta = learner.method.outer_rate(self.config.beta)
         if learner.method.outer_optimizer == "adam":
             optimizer = keras.optimizers.Adam(
                 beta, epsilon=1e-8, clipvalue=clip

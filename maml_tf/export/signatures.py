@@ -49,7 +49,7 @@ class Served:
         }
         query = _named("query_inputs", self.inputs)
         updates: Specs = {}
-        if self.method.num_steps:
+        if self.method.test_steps:
             updates = {"num_updates": tf.TensorSpec([], tf.int32)}
         asked = query
         if self.statistics == "support":
@@ -79,7 +79,7 @@ class Served:
 
     @property
     def _adapts_weights(self) -> bool:
-        return bool(self.method.num_steps)
+        return bool(self.method.test_steps)
 
     @property
     def _params(self) -> list[tf.Tensor]:

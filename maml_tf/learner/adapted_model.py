@@ -67,8 +67,8 @@ class AdaptedModel:
         weights = self._method.weights(self.state)
         if weights is None:
             raise ConfigError(
-                f"{self._method.name} does not adapt weights; what it makes "
-                "of a support set is in `state`."
+                f"{self._method.name} does not adapt weights; the result of "
+                "adaptation is in `state`."
             )
         return weights
 
@@ -129,7 +129,7 @@ class AdaptedModel:
 
         Its layers are Keras' own, or the user's. Batch normalization has the
         support set's mean and variance as moving statistics, so that
-        `model.predict` gives the same as `predict` here.
+        `model.predict` returns the same as `predict` here.
 
         Raises:
             ConfigError: if the model cannot be copied, or the method does not

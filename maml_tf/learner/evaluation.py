@@ -122,7 +122,7 @@ class Evaluator:
 
             states = loop.each(begin, tasks)
             before = loop.each(measure_state, (states, tasks))
-            if method.num_steps == 0:
+            if method.test_steps == 0:
                 return tf.transpose(before)[tf.newaxis]
 
             def body(i, states, values):

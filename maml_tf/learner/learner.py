@@ -12,7 +12,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from maml_tf.core.losses import Batch
-from maml_tf.core.maml import LossFn, MetaGradient, Params, StepSize, Task
+from maml_tf.core.maml import LossFn, Params, StepSize
 from maml_tf.core.network import Network
 from maml_tf.core.task_stream import TaskStream
 from maml_tf.errors import ConfigError, check_whole_number
@@ -80,7 +80,7 @@ class Learner:
             metrics: "accuracy", names of Keras losses, or functions of
                 (targets, outputs).
             learn_alpha: meta-learn a step size for each element that adapts,
-                starting at `alpha` (Li et al. 2017).
+                starting from `alpha` (Li et al. 2017).
 
         Raises:
             ConfigError: if an argument is invalid.
@@ -101,7 +101,7 @@ class Learner:
         elif given or learn_alpha:
             raise ConfigError(
                 f"{', '.join(given) or 'learn_alpha'} does not go with method; "
-                "give the method its settings, as in method=maml_tf.MAML("
+                "pass settings to the method, as in method=maml_tf.MAML("
                 "alpha=0.1)."
             )
         objective = as_loss(loss, model)
@@ -121,9 +121,7 @@ class Learner:
         self.checks = TaskChecks(
             self.network, self.method, objective, lambda: self.params
         )
-        self.trainer = Trainer(
-            model, self._task_gradient, self.method_variables
-        )
+        self.trainer = self._trainer()
         self._evaluators: dict[str, Evaluator] = {}
 
     @property
@@ -143,7 +141,7 @@ class Learner:
 
     @property
     def spec(self) -> Batch | None:
-        """`tf.TensorSpec`s of the examples, any number; None before any."""
+        """`tf.TensorSpec`s of the examples; None before the first ones."""
         return self.checks.spec
 
     @property
@@ -158,7 +156,7 @@ class Learner:
 
     @property
     def params(self) -> Params:
-        """Everything that is meta-learned: theta, and what the method adds."""
+        """Everything that is meta-learned: theta, then the method's own."""
         more = [tf.convert_to_tensor(v) for v in self.method_variables]
         return [*self.theta, *more]
 
@@ -176,7 +174,7 @@ class Learner:
         directory: str | os.PathLike | TrainingFiles | None = None,
         progress: bool | Console = True,
     ) -> History:
-        """Meta-trains the model: Algorithm 1, for methods of its kind.
+        """Meta-trains the model: Algorithm 1, with any method.
 
         Continues where the previous call ended, with the next tasks. With a
         directory, it resumes where training stopped there, for whatever reason,
@@ -187,8 +185,8 @@ class Learner:
             iterations: meta-steps to take; with a directory, the total to be
                 taken there, so that the same call resumes after a stop.
             meta_batch_size: tasks per meta-step.
-            optimizer: the outer optimizer; None takes the method's, Adam for
-                most. One given by name is kept for later calls.
+            optimizer: the outer optimizer; None takes the method's, usually
+                Adam. One given by name is kept for later calls.
             validation: 200 of these tasks are evaluated at the end of each
                 epoch.
             statistics: as for `evaluate`, in validation.
@@ -254,22 +252,20 @@ class Learner:
             metrics=[metric.given for metric in self.objectives[1:]],
         )
         other.method_variables = self.method_variables
-        other.trainer = Trainer(
-            self.model, other._task_gradient, self.method_variables
-        )
+        other.trainer = other._trainer()
         return other
 
     def start_at(self, iteration: int) -> None:
-        """Counts `iteration` meta-steps as taken: the next tasks follow."""
+        """Counts `iteration` meta-steps as taken, and their tasks as used."""
         self.trainer.iterations = iteration
 
     def check_updates(self, name: str) -> None:
-        """Checks that a setting of updates, by name, has a use.
+        """Checks that a setting of updates, by name, has an effect.
 
         Raises:
             ConfigError: if the method has no updates.
         """
-        if not self.method.num_steps:
+        if not self.method.test_steps:
             raise ConfigError(
                 f"{self.method.name} has no updates. Leave out {name}.", name
             )
@@ -298,7 +294,7 @@ class Learner:
         Args:
             tasks: held-out tasks; the first `num_tasks` are used.
             num_tasks: number of tasks.
-            num_steps: n; None: as in training.
+            num_steps: n; None: the method's, for MAML as in training.
             alpha: size of an update; None: as in training.
             statistics: as for `AdaptedModel.predict`.
 
@@ -336,7 +332,7 @@ class Learner:
         Args:
             support_x: inputs [examples, ...], or a structure of them.
             support_y: targets [examples, ...].
-            num_steps: updates; None: as in training.
+            num_steps: updates; None: the method's, for MAML as in training.
             alpha: size of a step; None: as in training.
 
         Raises:
@@ -370,12 +366,12 @@ class Learner:
         It needs neither maml_tf nor Keras. A classifier takes class numbers.
 
         Args:
-            path: the directory to make.
+            path: the directory to create; an empty one may exist.
             statistics: as for `AdaptedModel.predict`.
 
         Raises:
             ConfigError: if the learner has not seen data yet.
-            ExportError: if there is something at `path`.
+            ExportError: if `path` exists and is not an empty directory.
         """
         check_statistics(self.model, statistics)
         if not has_batch_norm(self.model):
@@ -403,7 +399,7 @@ class Learner:
 
         Args:
             path: the directory.
-            loss, metrics: to be given again if they were functions.
+            loss, metrics: must be given again if they were functions.
             custom_objects: the user's own layers and functions, by name.
 
         Raises:
@@ -417,8 +413,13 @@ class Learner:
             f"{self.objectives[0].name}, {self.iterations} iterations>"
         )
 
-    def _task_gradient(self, params: Params, task: Task) -> MetaGradient:
-        return self.method.task_gradient(self.network, params, task)
+    def _trainer(self) -> Trainer:
+        return Trainer(
+            self.model,
+            functools.partial(self.method.task_gradient, self.network),
+            self.method_variables,
+            self.method.anneals,
+        )
 
     def _step_size(self, alpha: StepSize | None) -> StepSize | None:
         if alpha is None:
@@ -428,7 +429,7 @@ class Learner:
 
     def _updates(self, num_steps: int | None) -> int:
         if num_steps is None:
-            return self.method.num_steps
+            return self.method.test_steps
         check_whole_number("num_steps", num_steps, least=0)
         if num_steps:
             self.check_updates("num_steps")

@@ -31,7 +31,7 @@ class TaskChecks:
         spec: a `Batch` of `tf.TensorSpec`s, of any number of examples; None
             before the first.
         num_outputs: the last axis of the model's outputs; None before the first
-            examples, and if the tasks decide it.
+            examples, and if it depends on the task.
     """
 
     def __init__(
@@ -114,8 +114,8 @@ class TaskChecks:
         ignored = ignored_by(network, method, params, batch)
         if all(ignored):
             raise ConfigError(
-                "The loss does not depend on any of the network's weights. Let "
-                "it be a differentiable function of the outputs."
+                "The loss does not depend on any of the network's weights. Use "
+                "a differentiable function of the outputs."
             )
         cancelled = cancelled_biases(network.model, ignored)
         ignored = [i and not c for i, c in zip(ignored, cancelled, strict=True)]
@@ -139,7 +139,7 @@ class TaskChecks:
         """Checks that labels are in range, of two classes or more in a task.
 
         Returns:
-            The number of classes; None if neither model nor labels say it.
+            The number of classes; None if neither model nor labels tell.
         """
         kind = self._objective.kind
         if kind not in (SPARSE, CATEGORICAL):
@@ -150,8 +150,8 @@ class TaskChecks:
         axes = tuple(range(labels.ndim - rank, labels.ndim))
         if (labels.min(axes) == labels.max(axes)).any():
             raise DataError(
-                f"{what} has examples of one class only; there is nothing to "
-                "tell it from. Give examples of at least two classes."
+                f"{what} has examples of one class only. Give examples of at "
+                "least two classes."
             )
         if self._method.fixed_outputs:
             return self.num_outputs
@@ -186,7 +186,7 @@ class CheckedTasks:
         if not callable(getattr(tasks, "tasks", None)):
             raise ConfigError(
                 "tasks must be a stream of tasks, such as tasks_from_folder "
-                f"and its like give. Received: {type(tasks).__name__}"
+                f"returns. Received: {type(tasks).__name__}"
             )
         self._tasks = tasks
         self._checks = checks
@@ -203,9 +203,9 @@ class CheckedTasks:
         self._shapes = self._shapes or shapes
         if shapes != self._shapes:
             raise DataError(
-                "Tasks of one stream must all be of the same sizes: before, "
-                f"shapes were {self._shapes}; of tasks {first}, ... they are "
-                f"{shapes}. Draw as many examples of each task."
+                "Tasks of one stream must all have the same sizes. Shapes so "
+                f"far: {self._shapes}; of tasks {first}, ...: {shapes}. Draw "
+                "the same number of examples for each task."
             )
         if self._finite:
             self.check_finite()

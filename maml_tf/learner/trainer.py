@@ -1,14 +1,14 @@
-"""Meta-training of a learner: what `Learner.fit` does."""
+"""Meta-training of a learner, for `Learner.fit`."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 from rich.console import Console
 
-from maml_tf.core.maml import MetaGradientFn, Task
+from maml_tf.core.maml import MetaGradient, Task
 from maml_tf.core.meta_step import MetaStep
 from maml_tf.errors import ConfigError, TrainingDivergedError, first_lines
 from maml_tf.learner.task_checks import CheckedTasks
@@ -20,11 +20,11 @@ from maml_tf.training.loop import LOG_EVERY, Loop, meta_steps
 from maml_tf.training.validation import Validation
 
 _LOST = (
-    "The weights are of no use now: rebuild the model and the learner. Lower "
-    "alpha or the optimizer's learning rate, or bring the data nearer to mean "
-    "0 and variance 1."
+    "The weights are no longer usable: rebuild the model and the learner. "
+    "Lower alpha or the optimizer's learning rate, or scale the data to about "
+    "mean 0 and variance 1."
 )
-_KEPT = "The last checkpoint before it stays. Lower the step sizes alpha, beta."
+_KEPT = "The last checkpoint is kept. Lower the step sizes alpha and beta."
 
 
 class Trainer:
@@ -38,16 +38,19 @@ class Trainer:
     def __init__(
         self,
         model: keras.Model,
-        task_gradient: MetaGradientFn,
+        task_gradient: Callable[..., MetaGradient],
         more_variables: Sequence[keras.Variable],
+        by_iteration: bool = False,
     ):
         """
         Args:
-            model, task_gradient, more_variables: as for `MetaStep`.
+            model, task_gradient, more_variables, by_iteration: as for
+                `MetaStep`.
         """
         self._model = model
         self._task_gradient = task_gradient
         self._more_variables = more_variables
+        self._by_iteration = by_iteration
         self.iterations = 0
         self.history = History()
         self._optimizers: dict[Any, keras.optimizers.Optimizer] = {}
@@ -91,7 +94,7 @@ class Trainer:
                 yield done, losses
 
         with (
-            TrainingProgress(console, name, start, end) as bar,
+            TrainingProgress(console, name, start, end, "compiling") as bar,
             called.attached() if called else contextlib.nullcontext(),
         ):
             loop = Loop(
@@ -110,7 +113,7 @@ class Trainer:
         return self.history
 
     def optimizer(self, given: Any) -> keras.optimizers.Optimizer:
-        """Creates one given by name once; continues with one used before.
+        """An optimizer; one given by name is created once, and kept.
 
         Raises:
             ConfigError: if it is not one, or belongs to other variables.
@@ -128,8 +131,8 @@ class Trainer:
                 id(v) for v in optimizer._trainable_variables
             ] != [id(v) for v in learned]:
                 raise ConfigError(
-                    "The optimizer has learned with other variables; give "
-                    "this learner one of its own."
+                    "The optimizer was used with other variables; give this "
+                    "learner one of its own."
                 )
             if not optimizer.built:
                 optimizer.build(learned)
@@ -153,6 +156,7 @@ class Trainer:
                 self._task_gradient,
                 example,
                 more_variables=self._more_variables,
+                by_iteration=self._by_iteration,
             )
         except LookupError as e:
             if "gradient registry" not in str(e):

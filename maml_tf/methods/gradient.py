@@ -35,6 +35,7 @@ class GradientMethod(Method):
     adapts: Callable[[keras.Variable], bool] | Sequence[bool] | None = None
 
     def __post_init__(self):
+        super().__post_init__()
         if isinstance(self.alpha, bool) or not (
             isinstance(self.alpha, int | float) and 0 < self.alpha < math.inf
         ):
@@ -65,7 +66,7 @@ class GradientMethod(Method):
         if not any(adapts):
             paths = (v.path for v in network.model.trainable_variables)
             raise ConfigError(
-                "No variable adapts. Let `adapts` be true of some of: "
+                "No variable adapts. Let `adapts` return True for some of: "
                 f"{', '.join(paths)}"
             )
         return dataclasses.replace(self, adapts=tuple(adapts))
@@ -111,6 +112,11 @@ class GradientMethod(Method):
             theta[i] = tensors[name]
         return theta
 
+    def carries(self, network: Network) -> Sequence[bool]:
+        """For each trainable variable, whether the state has its own value."""
+        del network
+        return self.moves
+
     def __str__(self) -> str:
         moving = "all"
         if isinstance(self.adapts, tuple):
@@ -123,4 +129,5 @@ class GradientMethod(Method):
     def _adapted(self, network: Network) -> list[tuple[str, int]]:
         """Names of the weights that adapt, and their indices in theta."""
         names = weight_names(network.model)
-        return [(names[i], i) for i, moves in enumerate(self.moves) if moves]
+        carries = self.carries(network)
+        return [(name, i) for i, name in enumerate(names) if carries[i]]

@@ -6,12 +6,14 @@ and figures know methods only by this interface, so a new method is one file in
 this package and one line in registry.py.
 
 Methods are frozen dataclasses: their fields are their settings, with the names
-that the command line's configuration and saved learners use. All functions work
-on tensors and can be traced.
+that the command line's configuration and saved learners use. Fields made by
+`setting` are a method's own; the command line has a flag for each. All
+functions work on tensors and can be traced.
 """
 
 import abc
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import keras
@@ -20,10 +22,28 @@ import tensorflow as tf
 from maml_tf.core.losses import Batch
 from maml_tf.core.maml import MetaGradient, Params, StepSize, Task
 from maml_tf.core.network import Network
+from maml_tf.errors import ConfigError
 
 # The result of adaptation: adapted weights, prototypes, a memory. A structure
 # of tensors whose shapes updates do not change.
 State = Any
+
+
+def setting(
+    default: Any, about: str, choices: Sequence[Any] | None = None
+) -> Any:
+    """A field of a method for a setting of its own.
+
+    Its type must be bool, int, float or str, or one of these or None.
+
+    Args:
+        default: its default.
+        about: what it is, in a line of help.
+        choices: the values it may have; None leaves checks to the method.
+    """
+    return dataclasses.field(
+        default=default, metadata={"about": about, "choices": choices}
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,13 +64,60 @@ class Method(abc.ABC):
     outer_optimizer: ClassVar[str] = "adam"
     fixed_outputs: ClassVar[bool] = True
 
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            choices = field.metadata.get("choices")
+            value = getattr(self, field.name)
+            if choices is not None and value not in choices:
+                raise ConfigError(
+                    f"{field.name} must be one of {tuple(choices)}. Received: "
+                    f"{field.name}={value!r}",
+                    field.name,
+                )
+
     def __str__(self) -> str:
         return self.name
+
+    @classmethod
+    def defaults(
+        cls, datasource: str, settings: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """What it takes for a data set where nothing else is asked for.
+
+        Args:
+            datasource: the data set.
+            settings: those of the experiment otherwise.
+
+        Returns:
+            Settings of the method and of the experiment, by name.
+        """
+        del datasource, settings
+        return {}
 
     @property
     def num_steps(self) -> int:
         """Updates in training; 0 for a method without updates."""
         return 0
+
+    @property
+    def anneals(self) -> bool:
+        """Whether `task_gradient` changes in the course of training.
+
+        It then takes, after the task, how many steps the outer optimizer has
+        taken, an integer scalar.
+        """
+        return False
+
+    @property
+    def test_steps(self) -> int:
+        """Updates on a new task, where no other number is asked for."""
+        return self.num_steps
+
+    def outer_rate(
+        self, beta: float
+    ) -> float | keras.optimizers.schedules.LearningRateSchedule:
+        """The outer optimizer's learning rate, which begins at `beta`."""
+        return beta
 
     def bind(self, network: Network) -> Self:
         """The same method, with what depends on the network resolved.

@@ -1,7 +1,7 @@
 """Methods by name."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import Field, fields
 from typing import Any
 
 from maml_tf.errors import ConfigError
@@ -16,7 +16,7 @@ METHODS: dict[str, type[Method]] = {}
 
 
 def register(method: type[Method]) -> type[Method]:
-    """Makes a method known by its name; returns it.
+    """Registers a method under its name; returns it.
 
     Raises:
         ConfigError: if the name is taken.
@@ -58,6 +58,34 @@ def make_method(name: str, settings: Mapping[str, Any]) -> Method:
 def setting_names(method: type[Method]) -> set[str]:
     """Names of a method's settings."""
     return {field.name for field in fields(method) if field.init}
+
+
+def own_settings(method: type[Method]) -> dict[str, Field]:
+    """The settings that no experiment has but by this method, by name."""
+    return {f.name: f for f in fields(method) if "about" in f.metadata}
+
+
+def with_method_defaults(
+    datasource: str, settings: Mapping[str, Any], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The settings of an experiment, with its method's defaults among them.
+
+    Args:
+        datasource: the data set, for `Method.defaults`.
+        settings: the defaults of the experiment; the method's go before.
+        given: settings that were asked for; they go before all.
+
+    Returns:
+        Settings by name; the method's own are in `method_settings`.
+    """
+    merged = {**settings, **given}
+    method = METHODS.get(merged.get("method", "maml"))
+    if method is None or merged.get("metatrain_iterations") == 0:
+        return merged  # the configuration refuses unknown methods
+    defaults = dict(method.defaults(datasource, merged))
+    own = {n: defaults.pop(n) for n in own_settings(method) if n in defaults}
+    own |= given.get("method_settings", {})
+    return {**settings, **defaults, **given, "method_settings": own}
 
 
 for _method in (MAML, JointTraining, MetaSGD, Reptile, PrototypicalNetworks):

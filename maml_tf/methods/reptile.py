@@ -12,11 +12,10 @@ import tensorflow as tf
 from maml_tf.core.losses import Batch
 from maml_tf.core.maml import MetaGradient, Params, StepSize, Task
 from maml_tf.core.network import Network
-from maml_tf.errors import ConfigError, check_whole_number
+from maml_tf.errors import check_whole_number
 from maml_tf.methods.gradient import GradientMethod
-from maml_tf.methods.method import State
+from maml_tf.methods.method import State, setting
 
-INNER_OPTIMIZERS = ("sgd", "adam")
 _BETA_2, _EPSILON = 0.999, 1e-8  # of Adam; its beta_1 is 0
 
 
@@ -40,13 +39,13 @@ class Reptile(GradientMethod):
 
     The outer optimizer's learning rate is epsilon: the meta-gradient is theta
     - theta_k. The support set is split into mini-batches, shuffled by a fixed
-    sequence of permutations, the same for all tasks, whose examples and order
-    are random already.
+    sequence of permutations. It is the same for all tasks, whose examples and
+    order are random anyway.
 
     Attributes:
         alpha: the inner optimizer's learning rate.
-        num_steps: k, mini-batches of a task.
-        batch_size: examples of a mini-batch; None takes the whole support
+        num_steps: k, mini-batches per task.
+        inner_batch_size: examples per mini-batch; None takes the whole support
             set.
         inner_optimizer: `adam`, with beta_1 = 0 as in the authors' code and
             moments that start at 0 for each task; or `sgd`.
@@ -57,17 +56,18 @@ class Reptile(GradientMethod):
 
     alpha: float = 0.001
     num_steps: int = 5
-    batch_size: int | None = None
-    inner_optimizer: str = "adam"
+    inner_batch_size: int | None = setting(
+        None, "examples of a mini-batch of the support set; all by default"
+    )
+    inner_optimizer: str = setting(
+        "adam", "optimizer of the inner loop: adam or sgd", ("adam", "sgd")
+    )
 
     def __post_init__(self):
         super().__post_init__()
-        if self.batch_size is not None:
-            check_whole_number("batch_size", self.batch_size, least=1)
-        if self.inner_optimizer not in INNER_OPTIMIZERS:
-            raise ConfigError(
-                f"inner_optimizer must be one of {INNER_OPTIMIZERS}. "
-                f"Received: inner_optimizer={self.inner_optimizer!r}"
+        if self.inner_batch_size is not None:
+            check_whole_number(
+                "inner_batch_size", self.inner_batch_size, least=1
             )
 
     def bind(self, network: Network) -> "Reptile":
@@ -158,8 +158,8 @@ class Reptile(GradientMethod):
         return parameter - alpha * change, square
 
     def _mini_batch(self, support: Batch, step: tf.Tensor) -> Batch:
-        """Examples step * batch_size, ... of the endlessly shuffled set."""
-        size = self.batch_size
+        """Mini-batch number `step` of the endlessly shuffled set."""
+        size = self.inner_batch_size
         known = tf.nest.flatten(support)[0].shape[0]
         if size is None or (known is not None and size >= known):
             return support

@@ -37,8 +37,8 @@ class SampledTasks:
         prepare: makes such inputs of further images, if they are images.
     """
 
-    inputs: Any
-    targets: np.ndarray | None
+    inputs: Any = dataclasses.field(repr=False)
+    targets: np.ndarray | None = dataclasses.field(repr=False)
     groups: ImageClasses
     num_ways: int
     num_shots: int

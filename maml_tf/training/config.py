@@ -7,17 +7,22 @@ from typing import Any, ClassVar
 
 from maml_tf.errors import ConfigError
 from maml_tf.methods.method import Method
-from maml_tf.methods.registry import METHODS, make_method, setting_names
+from maml_tf.methods.registry import (
+    METHODS,
+    make_method,
+    own_settings,
+    setting_names,
+)
 
 NORMS = ("batch_norm", "layer_norm", None)
 
-# Fields that say how long to train: a run may be continued with larger ones.
+# Fields that say how long to train: a run can be resumed with larger ones.
 ITERATIONS = ("pretrain_iterations", "metatrain_iterations")
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig(abc.ABC):
-    """What every experiment is trained by.
+    """The settings that every experiment is trained with.
 
     Raises:
         ConfigError: at construction, if a value is invalid.
@@ -45,6 +50,8 @@ class TrainingConfig(abc.ABC):
     seed: int = 0
     # Name of the method of meta-training.
     method: str = "maml"
+    # Settings of that method alone; those not given have its defaults.
+    method_settings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     MINIMA: ClassVar[dict[str, int]] = {
         "pretrain_iterations": 0,
@@ -61,8 +68,8 @@ class TrainingConfig(abc.ABC):
             whole = isinstance(value, int) and not isinstance(value, bool)
             if not (whole and minimum <= value < 2**31):
                 raise ConfigError(
-                    f"{name} must be at least {minimum} and below 2**31, and "
-                    f"whole. Received: {name}={value!r}",
+                    f"{name} must be a whole number, at least {minimum} and "
+                    f"below 2**31. Received: {name}={value!r}",
                     name,
                 )
         for name in ("beta", "alpha"):
@@ -114,16 +121,35 @@ class TrainingConfig(abc.ABC):
                     "first_order",
                     "method",
                 )
+        self._check_method_settings()
+
+    def _check_method_settings(self) -> None:
+        """Completes the settings of the method, and checks them."""
+        own = own_settings(METHODS[self.method])
+        for name in self.method_settings:
+            if name not in own:
+                raise ConfigError(
+                    f"{name} does not go with method={self.method}. It has "
+                    f"{', '.join(own) or 'no settings of its own'}.",
+                    name,
+                    "method",
+                    *own,
+                )
+        complete = {name: field.default for name, field in own.items()}
+        object.__setattr__(
+            self, "method_settings", complete | self.method_settings
+        )
+        _ = self.meta_method  # checks its settings
 
     @property
     @abc.abstractmethod
     def datasource(self) -> str:
-        """Name of where the tasks come from."""
+        """Name of the source of the tasks."""
 
     @property
     @abc.abstractmethod
     def run_name(self) -> str:
-        """Name of the run's directory: whatever training depends on.
+        """Name of the run's directory: everything that training depends on.
 
         Two runs that differ in anything but the number of iterations have
         different names.
@@ -131,7 +157,7 @@ class TrainingConfig(abc.ABC):
 
     @property
     def baseline(self) -> str | None:
-        """`oracle` if the network is told its task, where that can be."""
+        """`oracle` if the network is told its task; else None."""
         return None
 
     @property
@@ -141,7 +167,8 @@ class TrainingConfig(abc.ABC):
     @property
     def meta_method(self) -> Method:
         """The method of meta-training, with its settings."""
-        return make_method(self.method, dataclasses.asdict(self))
+        settings = dataclasses.asdict(self) | self.method_settings
+        return make_method(self.method, settings)
 
     @property
     def joint_method(self) -> Method:
@@ -180,7 +207,7 @@ class TrainingConfig(abc.ABC):
         """Settings of meta-training that have no effect."""
         settings = {"alpha", "num_steps"}
         if not self.metatrain_iterations:
-            return {*settings, "method"}
+            return {*settings, "method", "method_settings"}
         return settings - setting_names(METHODS[self.method])
 
     def _name_parts(self) -> list[str]:
@@ -193,6 +220,13 @@ class TrainingConfig(abc.ABC):
         if "alpha" not in self._unused:
             parts += [f"numstep{self.num_steps}", f"updatelr{self.alpha}"]
         norms = {None: "nonorm", "batch_norm": "batchnorm"}
+        own = own_settings(METHODS[self.method])
+        if "method_settings" not in self._unused:
+            parts += [
+                f"{name}_{value}"
+                for name, value in self.method_settings.items()
+                if value != own[name].default
+            ]
         return [
             *parts,
             f"metalr{self.beta}",

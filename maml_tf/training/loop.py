@@ -38,7 +38,7 @@ class Loop:
         log_every: iterations between two rows of the history and the log.
         steps_per_epoch: iterations between two validations, each followed by a
             checkpoint. Both also happen at the end.
-        files: where logs and checkpoints go; None keeps none.
+        files: where logs and checkpoints go; None writes none.
         validation: measures the network.
         callbacks: the user's callbacks.
     """
@@ -77,7 +77,7 @@ class Loop:
                 self.callbacks.step(done, values)
             last = done == end or self._stopped()
             epoch_ends = last or done % self.steps_per_epoch == 0
-            # No row is of both sides of a checkpoint: it could not be resumed.
+            # No row spans a checkpoint: it could not be resumed.
             if epoch_ends or done % self.log_every == 0:
                 latest |= self._log(done, means.take())
             if epoch_ends:
@@ -85,7 +85,7 @@ class Loop:
                 last = last or self._stopped()
                 if last and self.callbacks:
                     self.callbacks.end()
-                # What callbacks change, such as the rate, is saved with it.
+                # Last, to save what callbacks change, such as the rate.
                 if self.files:
                     self.files.checkpoints.save(done)
             self.on_progress(done, latest)
@@ -139,7 +139,7 @@ def meta_steps(
         step: the compiled meta-step.
         stream: iteration i uses its tasks i * meta_batch_size, ...
         meta_batch_size: tasks of one meta-step.
-        first: iterations done already.
+        first: iterations already done.
         last: iterations done at the end.
         pauses: no call goes past a multiple of any of them.
         hint: what to do if training diverges.
