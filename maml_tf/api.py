@@ -22,6 +22,7 @@ from maml_tf.core.maml import (
     task_meta_gradient,
 )
 from maml_tf.core.meta_step import MetaStep
+from maml_tf.datasets.image_preparation import ImagePreparation
 from maml_tf.layers.convolution import Conv2D
 from maml_tf.layers.normalization import (
     BatchNormalization,
@@ -59,6 +60,7 @@ __all__ = [
     "Conv2D",
     "GroupNormalization",
     "History",
+    "ImagePreparation",
     "LayerNormalization",
     "Learner",
     "JointTraining",

@@ -10,6 +10,7 @@ import tensorflow as tf
 from maml_tf.core.losses import Batch
 from maml_tf.core.maml import Task
 from maml_tf.datasets.class_splits import SPLITS, standard_splits
+from maml_tf.datasets.image_preparation import ImagePreparation
 from maml_tf.datasets.packed_images import ImageClasses
 from maml_tf.errors import ConfigError, DataError, check_whole_number
 from maml_tf.tasks.few_shot import Episodes
@@ -33,6 +34,7 @@ class SampledTasks:
         seed: 0 <= seed < 2**64.
         split: the groups' split, one of `SPLITS`.
         scale: factor of the inputs.
+        prepare: makes such inputs of further images, if they are images.
     """
 
     inputs: Any = dataclasses.field(repr=False)
@@ -44,6 +46,7 @@ class SampledTasks:
     seed: int = 0
     split: str = "train"
     scale: float | None = None
+    prepare: ImagePreparation | None = None
 
     def __post_init__(self):
         for name, least in (
