@@ -1,14 +1,20 @@
 """The compiled meta-step: task gradients, their mean, the outer optimizer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from maml_tf.core.maml import MetaGradientFn, Task, meta_gradient
-from maml_tf.core.task_loops import loops_for, trace_with_best_loop
+from maml_tf.core.maml import (
+    MetaGradient,
+    MetaGradientFn,
+    Task,
+    loss_scaled_by,
+    meta_gradient,
+)
+from maml_tf.core.task_loops import TaskLoop, loops_for, trace_with_best_loop
 from maml_tf.layers.normalization import inexact_layers
 
 STEPS_PER_COMPILED_CALL = 50
@@ -48,7 +54,9 @@ class MetaStep:
 
         Args:
             model: its `trainable_variables` are theta; calls assign them.
-            optimizer: the outer optimizer; calls assign its variables.
+            optimizer: the outer optimizer; calls assign its variables. If it
+                scales the loss, the losses of the meta-gradient are scaled
+                (`maml.loss_scaled_by`), those of inner updates are not.
             task_gradient: gradient and losses of one task.
             example: one batch of tasks [meta_batch_size, ...] or its specs.
             task_loop: a key of `TASK_LOOPS`; None chooses.
@@ -72,14 +80,12 @@ class MetaStep:
         if not optimizer.built:
             optimizer.build(self._variables)
         self._optimizer = optimizer
+        self._task_gradient = task_gradient
         traced = trace_with_best_loop(
-            lambda loop: (
-                lambda theta, tasks: meta_gradient(
-                    task_gradient, theta, tasks, loop.mean
-                )
-            ),
+            self._gradient_by,
             [tf.TensorSpec(v.shape, v.dtype) for v in self._variables],
             example,
+            *self._loss_scale(),
             loops=loops_for(model) if task_loop is None else [task_loop],
         )
         self._meta_gradient = traced.function
@@ -159,11 +165,34 @@ class MetaStep:
 
     def _one_step(self, tasks: Task, index) -> dict[str, tf.Tensor]:
         theta = [tf.convert_to_tensor(v) for v in self._variables]
+        scale = self._loss_scale()
         result = self._meta_gradient(
-            theta, tf.nest.map_structure(lambda x: x[index], tasks)
+            theta, tf.nest.map_structure(lambda x: x[index], tasks), *scale
         )
-        self._optimizer.apply(result.gradient, self._variables)
+        gradient = result.gradient
+        for factor in scale:  # by which the optimizer divides
+            gradient = [g * tf.cast(factor, g.dtype) for g in gradient]
+        self._optimizer.apply(gradient, self._variables)
         return result.losses
+
+    def _gradient_by(self, loop: TaskLoop) -> Callable[..., MetaGradient]:
+        """The meta-gradient of (theta, tasks) and, if used, the loss scale."""
+
+        def gradient(theta, tasks: Task) -> MetaGradient:
+            return meta_gradient(self._task_gradient, theta, tasks, loop.mean)
+
+        def scaled(theta, tasks: Task, scale: tf.Tensor) -> MetaGradient:
+            with loss_scaled_by(scale):
+                return gradient(theta, tasks)
+
+        return scaled if self._loss_scale() else gradient
+
+    def _loss_scale(self) -> list[tf.Tensor]:
+        """The factor by which the optimizer scales the loss, if it does."""
+        scale = self._optimizer.scale_loss(1.0)
+        if isinstance(scale, float) and scale == 1.0:
+            return []
+        return [tf.cast(scale, tf.float32)]
 
     def _many_steps(self, tasks: Task, count) -> dict[str, tf.Tensor]:
         histories = {
