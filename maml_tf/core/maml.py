@@ -21,7 +21,9 @@ Everything here is a function of tensors: no variable is assigned and no model
 is named, so the same code serves any loss, eager or compiled.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import tensorflow as tf
@@ -307,11 +309,39 @@ def meta_gradient(
     return mean_over_tasks(lambda task: task_gradient(theta, task), tasks)
 
 
+_loss_scale: contextvars.ContextVar[tf.Tensor | None] = contextvars.ContextVar(
+    "loss_scale", default=None
+)
+
+
+@contextlib.contextmanager
+def loss_scaled_by(scale: tf.Tensor | None) -> Iterator[None]:
+    """Within it, `gradient_or_zeros` keeps small float16 values from vanishing.
+
+    Values along the way are `scale` times as large; the gradient is the same.
+
+    Args:
+        scale: a positive scalar; None scales nothing.
+    """
+    token = _loss_scale.set(scale)
+    try:
+        yield
+    finally:
+        _loss_scale.reset(token)
+
+
 def gradient_or_zeros(
     tape: tf.GradientTape, value: tf.Tensor, sources: Params
 ) -> list[tf.Tensor]:
     """A tensor for each source, zeros where the value does not depend on it."""
+    scale = _loss_scale.get()
     gradient = tape.gradient(
-        value, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        value,
+        sources,
+        output_gradients=None if scale is None else tf.cast(scale, value.dtype),
+        unconnected_gradients=tf.UnconnectedGradients.ZERO,
     )
-    return [tf.convert_to_tensor(g) for g in gradient]
+    gradient = [tf.convert_to_tensor(g) for g in gradient]
+    if scale is None:
+        return gradient
+    return [g / tf.cast(scale, g.dtype) for g in gradient]

@@ -167,7 +167,7 @@ class Learner:
         iterations: int,
         *,
         meta_batch_size: int = 16,
-        optimizer: str | keras.optimizers.Optimizer | None = None,
+        optimizer: str | dict | keras.optimizers.Optimizer | None = None,
         validation: TaskStream | None = None,
         statistics: str = "support",
         steps_per_epoch: int = VALIDATE_EVERY,
@@ -186,8 +186,11 @@ class Learner:
             iterations: meta-steps to take; with a directory, the total to be
                 taken there, so that the same call resumes after a stop.
             meta_batch_size: tasks per meta-step.
-            optimizer: the outer optimizer; None takes the method's, usually
-                Adam. One given by name is kept for later calls.
+            optimizer: the outer optimizer, by its name, its configuration or
+                itself; None takes the method's, usually Adam. One given by name
+                is kept for later calls. As in Keras' `fit`, it scales the loss,
+                decays weights, and at the end replaces the weights with their
+                averages.
             validation: 200 of these tasks are evaluated at the end of each
                 epoch.
             statistics: as for `evaluate`, in validation.
@@ -219,7 +222,9 @@ class Learner:
         iterations, meta_batch_size = int(iterations), int(meta_batch_size)
         steps_per_epoch = int(steps_per_epoch)
         stream = CheckedTasks(tasks, self.checks)
-        outer = self.trainer.optimizer(optimizer or self.method.outer_optimizer)
+        outer = self.trainer.optimizer(
+            self.method.outer_optimizer if optimizer is None else optimizer
+        )
         end = self.iterations + iterations
         with contextlib.ExitStack() as stack:
             files: TrainingFiles | None

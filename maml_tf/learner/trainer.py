@@ -1,6 +1,7 @@
 """Meta-training of a learner, for `Learner.fit`."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from rich.console import Console
 from maml_tf.core.maml import MetaGradient, Task
 from maml_tf.core.meta_step import MetaStep
 from maml_tf.errors import ConfigError, TrainingDivergedError, first_lines
+from maml_tf.learner.outer_optimizer import keeps_averages, outer_optimizer
 from maml_tf.learner.task_checks import CheckedTasks
 from maml_tf.progress import TrainingProgress
 from maml_tf.training.callbacks import KerasCallbacks
@@ -104,6 +106,13 @@ class Trainer:
                 files=files,
                 validation=validation,
                 callbacks=called,
+                use_averages=(
+                    functools.partial(
+                        optimizer.finalize_variable_values, self._learned
+                    )
+                    if keeps_averages(optimizer)
+                    else None
+                ),
             )
             try:
                 loop.run(steps(), start, end)
@@ -118,26 +127,17 @@ class Trainer:
         Raises:
             ConfigError: if it is not one, or belongs to other variables.
         """
-        if given not in self._optimizers:
-            try:
-                optimizer = keras.optimizers.get(given)
-            except ValueError as e:
-                raise ConfigError(
-                    "optimizer must be a Keras optimizer, or the name of one "
-                    f"such as 'adam'. Received: optimizer={given!r}"
-                ) from e
-            learned = [*self._model.trainable_variables, *self._more_variables]
-            if optimizer.built and [
-                id(v) for v in optimizer._trainable_variables
-            ] != [id(v) for v in learned]:
-                raise ConfigError(
-                    "The optimizer was used with other variables; give this "
-                    "learner one of its own."
-                )
-            if not optimizer.built:
-                optimizer.build(learned)
-            self._optimizers[given] = optimizer
-        return self._optimizers[given]
+        is_optimizer = isinstance(given, keras.optimizers.Optimizer)
+        key = given if is_optimizer else repr(given)
+        if key not in self._optimizers:
+            self._optimizers[key] = outer_optimizer(
+                given, self._model.dtype_policy, self._learned
+            )
+        return self._optimizers[key]
+
+    @property
+    def _learned(self) -> list[keras.Variable]:
+        return [*self._model.trainable_variables, *self._more_variables]
 
     def _step(
         self, optimizer: keras.optimizers.Optimizer, example: Task

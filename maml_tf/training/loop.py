@@ -1,5 +1,6 @@
 """The training loop: meta-steps in, logs, checkpoints and progress out."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 
@@ -41,6 +42,8 @@ class Loop:
         files: where logs and checkpoints go; None writes none.
         validation: measures the network.
         callbacks: the user's callbacks.
+        use_averages: puts the weights' averages, which the optimizer keeps, in
+            their place; called at the end. None if it keeps none.
     """
 
     history: History
@@ -50,6 +53,7 @@ class Loop:
     files: TrainingFiles | None = None
     validation: Validation | None = None
     callbacks: KerasCallbacks | None = None
+    use_averages: Callable[[], None] | None = None
 
     def run(self, steps: Steps, start: int, end: int) -> None:
         """Runs iterations start, ..., end - 1.
@@ -83,16 +87,24 @@ class Loop:
             if epoch_ends:
                 latest |= self._end_epoch(done, epoch.take())
                 last = last or self._stopped()
-                if last and self.callbacks:
-                    self.callbacks.end()
-                # Last, to save what callbacks change, such as the rate.
+                # What callbacks change, such as the rate, is saved with it;
+                # training resumes from the weights, not from their averages.
+                if last and not self.use_averages:
+                    self._end()
                 if self.files:
                     self.files.checkpoints.save(done)
+                if last and self.use_averages:
+                    self._end()
             self.on_progress(done, latest)
             if last:
                 return
+        self._end()  # nothing was left to do
+
+    def _end(self) -> None:
+        if self.use_averages:
+            self.use_averages()
         if self.callbacks:
-            self.callbacks.end()  # nothing was left to do
+            self.callbacks.end()
 
     def _stopped(self) -> bool:
         return self.callbacks is not None and self.callbacks.stopped
@@ -106,7 +118,12 @@ class Loop:
     def _end_epoch(self, done: int, row: dict[str, float]) -> dict[str, float]:
         measured: dict[str, float] = {}
         if self.validation:
-            measured = self.validation(done)
+            with (
+                self.callbacks.validating()
+                if self.callbacks
+                else contextlib.nullcontext()
+            ):
+                measured = self.validation(done)
             self.history.add_validation(done, measured)
         if self.files:
             self.files.log.flush()  # rows before a checkpoint stay
