@@ -24,7 +24,7 @@ def run(*command):
 
 
 def help_of(capsys, *arguments):
-    """What a command prints, in this process, when it is asked for help."""
+    """The help that a command prints, in this process."""
     with pytest.raises(SystemExit) as stop:
         main([*arguments, "--help"])
     assert not stop.value.code

@@ -110,7 +110,7 @@ def test_runs_without_meta_training_do_not_depend_on_the_inner_loop():
     assert joint.run_name == other.run_name
 
 
-def test_a_longer_run_goes_on_in_the_same_directory():
+def test_a_longer_run_continues_in_the_same_directory():
     assert (
         SinusoidConfig(metatrain_iterations=10).run_name
         == SinusoidConfig().run_name

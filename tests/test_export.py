@@ -77,7 +77,7 @@ class Case:
         }
 
     def adapted(self, task, num_updates):
-        """By the engine: all weights after the updates."""
+        """The engine's weights after the updates."""
         support = Batch(task["support_inputs"], task["support_targets"])
         return adapt(
             self.loss,
@@ -88,7 +88,7 @@ class Case:
         ).iterates[-1]
 
     def predicted(self, theta, task):
-        """By the engine: what the query set is."""
+        """The engine's predictions for the query set."""
         outputs = losses.predict(
             self.model,
             theta,
@@ -534,7 +534,7 @@ class Subclassed(keras.Model):
         return self.head(x)
 
 
-def test_what_a_subclassed_model_takes_must_be_said(tmp_path):
+def test_a_subclassed_model_needs_inputs(tmp_path):
     model = Subclassed()
     x = np.ones((2, 3), "float32")
     model(x)
@@ -573,7 +573,7 @@ def test_probabilities_of_a_model_that_ends_in_softmax(tmp_path):
         ({"statistics": "running"}, "statistics must be one of"),
     ],
 )
-def test_settings_that_make_no_sense(tmp_path, settings, expected):
+def test_invalid_settings_are_refused(tmp_path, settings, expected):
     case = regression()
     case.settings = settings
     with pytest.raises(ValueError, match=expected):

@@ -1,4 +1,4 @@
-"""The command line on images: glyphs, and real data where it is at hand."""
+"""The command line on images: glyphs, and real data where available."""
 
 import json
 import pathlib
@@ -157,7 +157,7 @@ def test_it_learns(trained):
     assert five[3]["mean"] > 0.27
 
 
-def test_what_evaluation_can_be_asked(logdir):
+def test_options_of_evaluation(logdir):
     run = logdir / RUN
     command(
         "--train=False",
@@ -187,7 +187,7 @@ def test_what_evaluation_can_be_asked(logdir):
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_to_more_iterations(logdir):
+def test_a_run_can_be_extended(logdir):
     again = ("--metatrain_iterations=510", *SMALL)
     command(f"--logdir={logdir}", *again)
     run = logdir / RUN
@@ -331,7 +331,7 @@ def test_the_trained_weights_know_omniglot(
 
 @pytest.mark.skipif(
     not (SHARED / "data" / "original_checkpoint").is_dir(),
-    reason="the authors' checkpoint is not at hand",
+    reason="the authors' checkpoint is not available",
 )
 def test_the_authors_checkpoint_is_evaluated_on_images_of_its_size(
     tmp_path, monkeypatch

@@ -1,4 +1,4 @@
-"""What a learner refuses, in its users' words."""
+"""Errors of a learner, in its users' words."""
 
 import json
 

@@ -92,7 +92,7 @@ def test_the_log_has_a_row_for_each_iteration(logdir):
     ]
 
 
-def test_a_resumed_run_equals_one_that_ran_through(logdir, tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one(logdir, tmp_path):
     for iterations in (1, 2):
         command(
             *TINY,

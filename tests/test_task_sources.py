@@ -27,7 +27,7 @@ def equal(a, b):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Images whose red says the class and whose green says the image."""
+    """Images whose red is the class and whose green is the image."""
     for c in range(CLASSES):
         (tmp_path / f"class {c:02}").mkdir()
         for j in range(EACH):
@@ -37,7 +37,7 @@ def folder(tmp_path):
 
 
 def labelled(num=CLASSES, each=EACH):
-    """x says the class and the example; y is shuffled."""
+    """x holds the class and the example; y is shuffled."""
     y = np.random.default_rng(0).permutation(np.repeat(np.arange(num), each))
     return np.stack([y, np.arange(len(y))], axis=1).astype("float32"), y
 
