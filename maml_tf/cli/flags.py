@@ -1,6 +1,8 @@
 """The flags of the experiments: names of the original code's main.py."""
 
 import typing
+from collections.abc import Callable
+from typing import Any
 
 from absl import flags
 
@@ -168,6 +170,18 @@ flags.DEFINE_integer(
     "data sets of your own 15]",
 )
 flags.DEFINE_integer(
+    "train_classes",
+    None,
+    "classes of a task in training (images only), for methods whose networks "
+    "embed images [--num_classes; protonet 60 or fewer]",
+)
+flags.DEFINE_integer(
+    "train_shots",
+    None,
+    "support images of a class in training (images only), if others than in "
+    "evaluation [--update_batch_size]",
+)
+flags.DEFINE_integer(
     "test_queries",
     None,
     "query images of a class in evaluation (images only) [K]",
@@ -178,7 +192,9 @@ flags.DEFINE_enum(
     [*STATISTICS, "both"],
     "whose mean and variance normalize a query set in evaluation: its own "
     "(transductive, as the paper), those of the support set, which lets a "
-    "single image be classified, or both beside each other [transductive]",
+    "single image be classified; those of the two sets together (joint), those "
+    "of training images (population); or both the first and the second, beside "
+    "each other [transductive; protonet population]",
 )
 flags.DEFINE_string(
     "original_checkpoint",
@@ -213,7 +229,7 @@ flags.DEFINE_bool(
 )
 
 
-_DEFINE = {
+_DEFINE: dict[type, Callable[..., Any]] = {
     bool: flags.DEFINE_bool,
     int: flags.DEFINE_integer,
     float: flags.DEFINE_float,

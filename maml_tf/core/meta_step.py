@@ -43,6 +43,7 @@ class MetaStep:
         task_loop: str | None = None,
         jit_compile: bool | None = None,
         more_variables: Sequence[keras.Variable] = (),
+        carried: Sequence[keras.Variable] = (),
     ):
         """Traces the gradient and chooses how to run it.
 
@@ -55,6 +56,8 @@ class MetaStep:
             jit_compile: None compiles with XLA if the loop is `vectorized`.
             more_variables: further meta-learned variables, such as step sizes;
                 `task_gradient` gets their values after theta.
+            carried: variables that take the mean of `MetaGradient.carried` of
+                the tasks; their values come last.
 
         Raises:
             ValueError: if `task_loop` is unknown, or the model has
@@ -69,6 +72,7 @@ class MetaStep:
                 "maml_tf.use_exact_normalization(model) first."
             )
         self._variables = [*model.trainable_variables, *more_variables]
+        self._carried = list(carried)
         if not optimizer.built:
             optimizer.build(self._variables)
         self._optimizer = optimizer
@@ -78,7 +82,10 @@ class MetaStep:
                     task_gradient, theta, tasks, loop.mean
                 )
             ),
-            [tf.TensorSpec(v.shape, v.dtype) for v in self._variables],
+            [
+                tf.TensorSpec(v.shape, v.dtype)
+                for v in (*self._variables, *self._carried)
+            ],
             example,
             loops=loops_for(model) if task_loop is None else [task_loop],
         )
@@ -158,11 +165,15 @@ class MetaStep:
         return self._steps(*arguments)
 
     def _one_step(self, tasks: Task, index) -> dict[str, tf.Tensor]:
-        theta = [tf.convert_to_tensor(v) for v in self._variables]
+        params = [
+            tf.convert_to_tensor(v) for v in (*self._variables, *self._carried)
+        ]
         result = self._meta_gradient(
-            theta, tf.nest.map_structure(lambda x: x[index], tasks)
+            params, tf.nest.map_structure(lambda x: x[index], tasks)
         )
         self._optimizer.apply(result.gradient, self._variables)
+        for variable, value in zip(self._carried, result.carried, strict=True):
+            variable.assign(value)
         return result.losses
 
     def _many_steps(self, tasks: Task, count) -> dict[str, tf.Tensor]:

@@ -19,7 +19,12 @@ from maml_tf.learner.scores import Summary
 ExperimentT = TypeVar("ExperimentT", bound=Experiment, covariant=True)
 
 # By the statistics of an evaluation, the set that they are of.
-NORM_BY: dict[str | None, str] = {"transductive": "query", "support": "support"}
+NORM_BY: dict[str | None, str] = {
+    "transductive": "query",
+    "support": "support",
+    "joint": "jointly",
+    "population": "population",
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,14 +40,16 @@ class Trainer:
         model: keras.Model,
         task_gradient: MetaGradientFn,
         more_variables: Sequence[keras.Variable],
+        carried: Sequence[keras.Variable],
     ):
         """
         Args:
-            model, task_gradient, more_variables: as for `MetaStep`.
+            model, task_gradient, more_variables, carried: as for `MetaStep`.
         """
         self._model = model
         self._task_gradient = task_gradient
         self._more_variables = more_variables
+        self._carried = carried
         self.iterations = 0
         self.history = History()
         self._optimizers: dict[Any, keras.optimizers.Optimizer] = {}
@@ -153,6 +155,7 @@ class Trainer:
                 self._task_gradient,
                 example,
                 more_variables=self._more_variables,
+                carried=self._carried,
             )
         except LookupError as e:
             if "gradient registry" not in str(e):
