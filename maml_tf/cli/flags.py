@@ -172,6 +172,18 @@ flags.DEFINE_integer(
     "your own data sets 15]",
 )
 flags.DEFINE_integer(
+    "train_classes",
+    None,
+    "classes of a task in training (images only), for methods whose networks "
+    "embed images [--num_classes; protonet 60 or fewer]",
+)
+flags.DEFINE_integer(
+    "train_shots",
+    None,
+    "support images of a class in training (images only), if others than in "
+    "evaluation [--update_batch_size]",
+)
+flags.DEFINE_integer(
     "test_queries",
     None,
     "query images per class in evaluation (images only) [K]",
@@ -182,7 +194,9 @@ flags.DEFINE_enum(
     [*STATISTICS, "both"],
     "whose mean and variance normalize a query set in evaluation: its own "
     "(transductive, as in the paper), those of the support set, which allow a "
-    "single image to be classified, or both [transductive]",
+    "single image to be classified, those of both sets together (joint), those "
+    "of training images (population), or both the first and the second "
+    "[transductive; protonet population]",
 )
 flags.DEFINE_string(
     "original_checkpoint",

@@ -41,6 +41,8 @@ FIELDS = {
     # of images
     "num_classes": "num_ways",
     "train_queries": "num_queries",
+    "train_classes": "train_ways",
+    "train_shots": "train_shots",
     "num_filters": "num_filters",
     "conv": "conv",
     "max_pool": "max_pool",
@@ -197,7 +199,7 @@ def _check_run_flags() -> None:
         if FLAGS.batch_norm_statistics == "both":
             raise ConfigError(
                 "--export_dir takes one --batch_norm_statistics: "
-                f"{' or '.join(STATISTICS)}."
+                f"{', '.join(s for s in STATISTICS if s != 'joint')}."
             )
     if FLAGS.test_best and FLAGS["test_iter"].present:
         raise ConfigError(
@@ -257,7 +259,7 @@ def evaluation_settings() -> EvaluationSettings:
     if FLAGS.test_queries is not None:
         given["num_queries"] = _at_least_1("test_queries")
     if FLAGS.batch_norm_statistics == "both":
-        given["statistics"] = STATISTICS
+        given["statistics"] = ("transductive", "support")
     elif FLAGS.batch_norm_statistics is not None:
         given["statistics"] = (FLAGS.batch_norm_statistics,)
     if not FLAGS.train:

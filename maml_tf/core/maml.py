@@ -70,10 +70,13 @@ class MetaGradient(NamedTuple):
     Attributes:
         gradient: one tensor for each entry of theta.
         losses: scalars by name, such as `pre_update` and `post_update`.
+        carried: new values of what is not descended but carried from one
+            meta-step to the next, such as an inner optimizer's moments.
     """
 
     gradient: list[tf.Tensor]
     losses: dict[str, tf.Tensor]
+    carried: Sequence[tf.Tensor] = ()
 
 
 MetaGradientFn = Callable[[Params, Task], MetaGradient]
@@ -304,7 +307,7 @@ def meta_gradient(
             `task_loops.TASK_LOOPS`.
 
     Returns:
-        Mean gradient and mean losses.
+        Mean gradient, mean losses and means of what is carried.
     """
     return mean_over_tasks(lambda task: task_gradient(theta, task), tasks)
 

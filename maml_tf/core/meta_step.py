@@ -50,6 +50,7 @@ class MetaStep:
         jit_compile: bool | None = None,
         more_variables: Sequence[keras.Variable] = (),
         by_iteration: bool = False,
+        carried: Sequence[keras.Variable] = (),
     ):
         """Traces the gradient and chooses how to run it.
 
@@ -66,6 +67,8 @@ class MetaStep:
                 `task_gradient` gets their values after theta.
             by_iteration: whether `task_gradient` takes, after the task, how
                 many steps the optimizer has taken, an integer scalar.
+            carried: variables that take the mean of `MetaGradient.carried` of
+                the tasks; their values come last.
 
         Raises:
             ValueError: if `task_loop` is unknown, or the model has
@@ -80,6 +83,7 @@ class MetaStep:
                 "maml_tf.use_exact_normalization(model) first."
             )
         self._variables = [*model.trainable_variables, *more_variables]
+        self._carried = list(carried)
         if not optimizer.built:
             optimizer.build(self._variables)
         self._optimizer = optimizer
@@ -87,7 +91,10 @@ class MetaStep:
         self._by_iteration = by_iteration
         traced = trace_with_best_loop(
             self._gradient_by,
-            [tf.TensorSpec(v.shape, v.dtype) for v in self._variables],
+            [
+                tf.TensorSpec(v.shape, v.dtype)
+                for v in (*self._variables, *self._carried)
+            ],
             example,
             self._circumstances(),
             loops=loops_for(model) if task_loop is None else [task_loop],
@@ -168,10 +175,12 @@ class MetaStep:
         return self._steps(*arguments)
 
     def _one_step(self, tasks: Task, index) -> dict[str, tf.Tensor]:
-        theta = [tf.convert_to_tensor(v) for v in self._variables]
+        params = [
+            tf.convert_to_tensor(v) for v in (*self._variables, *self._carried)
+        ]
         circumstances = self._circumstances()
         result = self._meta_gradient(
-            theta,
+            params,
             tf.nest.map_structure(lambda x: x[index], tasks),
             circumstances,
         )
@@ -180,6 +189,8 @@ class MetaStep:
             scale = circumstances["loss_scale"]
             gradient = [g * tf.cast(scale, g.dtype) for g in gradient]
         self._optimizer.apply(gradient, self._variables)
+        for variable, value in zip(self._carried, result.carried, strict=True):
+            variable.assign(value)
         return result.losses
 
     def _gradient_by(self, loop: TaskLoop) -> Callable[..., MetaGradient]:

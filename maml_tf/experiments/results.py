@@ -19,7 +19,12 @@ from maml_tf.learner.scores import Summary
 ExperimentT = TypeVar("ExperimentT", bound=Experiment, covariant=True)
 
 # The set that the statistics of an evaluation are computed on.
-NORM_BY: dict[str | None, str] = {"transductive": "query", "support": "support"}
+NORM_BY: dict[str | None, str] = {
+    "transductive": "query",
+    "support": "support",
+    "joint": "jointly",
+    "population": "population",
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,12 @@ FORMAT = 1
 _INSTEAD = "Choose another run, or for training another logdir."
 
 # Settings added later, with the values of runs from before.
-_LATER: dict[str, Any] = {"method": "maml", "method_settings": {}}
+_LATER: dict[str, Any] = {
+    "method": "maml",
+    "method_settings": {},
+    "train_ways": None,
+    "train_shots": None,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,8 +191,9 @@ def _config_of(datasource: str, settings: dict[str, Any]) -> TrainingConfig:
         TypeError: if they are not a dictionary.
     """
     kind = find_source(datasource).config_class
-    settings = _LATER | settings
     known = {field.name for field in dataclasses.fields(kind)}
+    later = {name: x for name, x in _LATER.items() if name in known}
+    settings = later | settings
     for names, wrong in (
         (known - set(settings), "missing"),
         (set(settings) - known, "unknown"),

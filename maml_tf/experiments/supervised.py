@@ -20,6 +20,7 @@ from maml_tf.experiments.settings import EvaluationSettings
 from maml_tf.export.saved_model import export_method
 from maml_tf.learner.evaluation import NUM_TASKS
 from maml_tf.learner.learner import Learner
+from maml_tf.methods.method import Method
 from maml_tf.methods.step_size import best_step_size
 from maml_tf.training.config import TrainingConfig
 from maml_tf.training.files import LOSSES, TrainingFiles
@@ -39,9 +40,6 @@ class SupervisedExperiment(Experiment):
         pretraining: trains it on all tasks jointly, before that.
         optimizers: the outer optimizers of joint training and meta-training.
         evaluation_shots: K of the standard evaluation.
-        statistics: whose statistics normalize a query set, one of
-            `losses.STATISTICS`, in the standard evaluation; None if there is
-            no choice.
         validates: whether training is validated, every `checkpoint_every`
             iterations.
         clip: bound of each element of the meta-gradient, or None.
@@ -52,7 +50,6 @@ class SupervisedExperiment(Experiment):
     validates = False
     clip: float | None = None
     evaluation_shots: Sequence[int]
-    statistics: str | None = None
 
     def __init__(
         self,
@@ -60,6 +57,7 @@ class SupervisedExperiment(Experiment):
         model: keras.Model,
         loss: ObjectiveFn,
         metrics: Sequence[str] = (),
+        method: Method | None = None,
     ):
         """
         Args:
@@ -67,10 +65,11 @@ class SupervisedExperiment(Experiment):
             model: the network, at its initial values.
             loss: of (targets, outputs), in training.
             metrics: as for `Learner`.
+            method: of meta-training; None takes that of the settings.
         """
         self.config = config
         self.learner = Learner(
-            model, loss, method=config.meta_method, metrics=metrics
+            model, loss, method=method or config.meta_method, metrics=metrics
         )
         self.pretraining = Learner(model, loss, method=config.joint_method)
         for learner in (self.learner, self.pretraining):
@@ -159,7 +158,7 @@ class SupervisedExperiment(Experiment):
                 validation=(
                     self.tasks("validation") if self.validates else None
                 ),
-                statistics="transductive",
+                statistics=self._validation_statistics,
                 steps_per_epoch=self.checkpoint_every,
                 directory=files,
                 progress=console,
@@ -190,6 +189,9 @@ class SupervisedExperiment(Experiment):
             alpha = 0.0
         if alpha is not None:
             self.learner.check_updates("alpha")
+        statistics = statistics or self.statistics or "transductive"
+        if statistics == "population":
+            self.learner.measure_population(self.tasks("train"))
         kind, objective = self.exported()
         export_method(
             path,
@@ -198,8 +200,15 @@ class SupervisedExperiment(Experiment):
             self.learner.params,
             alpha=alpha,
             kind=kind,
-            statistics=statistics or self.statistics or "transductive",
+            statistics=statistics,
         )
+
+    @property
+    def _validation_statistics(self) -> str:
+        """Those of evaluation; those of the population come after training."""
+        if self.statistics == "population":
+            return "joint"
+        return self.statistics or "transductive"
 
     def _evaluate(
         self, num_shots: int, settings: EvaluationSettings, trained: bool
@@ -210,6 +219,8 @@ class SupervisedExperiment(Experiment):
         if num_updates:
             num_updates = max(num_updates, NUM_UPDATES)
         shown: Sequence[str | None] = settings.statistics or [self.statistics]
+        if "population" in shown:
+            learner.measure_population(self.tasks("train"))
 
         def measure(split, num_tasks, alpha, statistics) -> np.ndarray:
             scores = learner.evaluate(

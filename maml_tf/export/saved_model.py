@@ -116,7 +116,8 @@ def export_method(
 
     Raises:
         ValueError: if an argument is invalid.
-        ExportError: if `path` exists and is not an empty directory.
+        ExportError: if `path` exists and is not an empty directory, or the
+            statistics are joint.
         OSError: if it cannot be written.
     """
     for name, value, known in (
@@ -127,6 +128,12 @@ def export_method(
             raise ValueError(
                 f"{name} must be one of {known}. Received: {name}={value!r}"
             )
+    if statistics == "joint":
+        raise ExportError(
+            "An export adapts before it knows the query set, so it cannot take "
+            "joint statistics. Choose others, such as statistics=support.",
+            "statistics",
+        )
     path = pathlib.Path(path)
     check_free(path)
     model = network.model

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.core.losses import STATISTICS, Batch
+from maml_tf.core.losses import STATISTICS, Batch, references
 from maml_tf.core.maml import Params
 from maml_tf.core.network import Network
 from maml_tf.errors import ConfigError
@@ -94,19 +94,26 @@ class AdaptedModel:
                 takes; for a single example `x[None]`.
             statistics: those that batch normalization uses: "support", the
                 support set's mean and variance, so that predictions do not
-                depend on each other; or "transductive", those of `x` itself, as
-                in the paper.
+                depend on each other; "transductive", those of `x` itself, as
+                in the paper; "joint", those of both together; or "population",
+                those that `Learner.measure_population` found.
 
         Raises:
             DataError: if `x` is not like the examples of the support set.
-            ConfigError: if `statistics` is neither.
+            ConfigError: if `statistics` is none of them.
         """
         check_statistics(self._network.model, statistics)
         inputs = self._examples.inputs(x, self._spec.inputs)
         batches.check_spec(batches.spec_of(inputs), self._spec.inputs, "inputs")
-        reference = self._support.inputs if statistics == "support" else None
+        normalizing = references(statistics, self._support.inputs, inputs)
+        state = self.state
+        if normalizing.support is not None and not self.losses:
+            # What embeds the support set, normalizes it likewise.
+            state = self._method.begin(
+                self._network, self._params, self._support, normalizing.support
+            )
         outputs = self._method.predict(
-            self._network, self._params, self.state, inputs, reference
+            self._network, self._params, state, inputs, normalizing.query
         )
         return tf.nest.map_structure(lambda y: y.numpy(), outputs)
 

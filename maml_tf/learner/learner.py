@@ -14,10 +14,12 @@ from rich.console import Console
 from maml_tf.core.losses import Batch
 from maml_tf.core.maml import LossFn, Params, StepSize
 from maml_tf.core.network import Network
+from maml_tf.core.population import take_statistics
 from maml_tf.core.task_stream import TaskStream
 from maml_tf.errors import ConfigError, check_whole_number
 from maml_tf.learner import exporting, saving
 from maml_tf.learner.adapted_model import AdaptedModel, check_statistics
+from maml_tf.learner.batch_checks import BatchChecks
 from maml_tf.learner.evaluation import NUM_TASKS, Evaluator
 from maml_tf.learner.metrics import as_metric, names_of
 from maml_tf.learner.model_checks import check_model, has_batch_norm
@@ -36,6 +38,9 @@ from maml_tf.training.validation import (
     VALIDATION_TASKS,
     Validation,
 )
+
+POPULATION_SIZE = 2000  # examples that `measure_population` takes
+POPULATION_BATCH = 200  # of these at once
 
 
 class Learner:
@@ -118,12 +123,20 @@ class Learner:
         self.name = model.name
         self.network = Network(model, objective)
         self.method = method.bind(self.network)
-        self.method_variables = self.method.variables(self.network)
+        self._descended = self.method.variables(self.network)
+        self._carried = self.method.carried(self.network)
         self.checks = TaskChecks(
             self.network, self.method, objective, lambda: self.params
         )
-        self.trainer = self._trainer()
+        self.trainer = self._new_trainer()
         self._evaluators: dict[str, Evaluator] = {}
+        # Iterations after which the population's statistics were measured.
+        self.population_of: int | None = None
+
+    @property
+    def method_variables(self) -> list[keras.Variable]:
+        """What the method learns or carries along beside theta."""
+        return [*self._descended, *self._carried]
 
     @property
     def loss(self) -> LossFn:
@@ -182,7 +195,8 @@ class Learner:
         and ends with the same weights as an uninterrupted run.
 
         Args:
-            tasks: the training tasks.
+            tasks: the training tasks. Methods that learn to classify batches
+                of all classes make these of the stream.
             iterations: meta-steps to take; with a directory, the total to be
                 taken there, so that the same call resumes after a stop.
             meta_batch_size: tasks per meta-step.
@@ -221,7 +235,7 @@ class Learner:
         # Python's own integers, which JSON takes.
         iterations, meta_batch_size = int(iterations), int(meta_batch_size)
         steps_per_epoch = int(steps_per_epoch)
-        stream = CheckedTasks(tasks, self.checks)
+        stream = self._training_stream(tasks)
         outer = self.trainer.optimizer(
             self.method.outer_optimizer if optimizer is None else optimizer
         )
@@ -260,8 +274,10 @@ class Learner:
             method=self.method,
             metrics=[metric.given for metric in self.objectives[1:]],
         )
-        other.method_variables = self.method_variables
-        other.trainer = other._trainer()
+        other._descended, other._carried = self._descended, self._carried
+        other.trainer = other._new_trainer()
+        other.start_at(self.iterations)
+        other.population_of = self.population_of
         return other
 
     def start_at(self, iteration: int) -> None:
@@ -310,7 +326,7 @@ class Learner:
         Raises:
             ConfigError, DataError: if tasks and model do not fit each other.
         """
-        check_statistics(self.model, statistics)
+        self.check_statistics(statistics)
         check_whole_number("num_tasks", num_tasks, least=1)
         num_tasks = int(num_tasks)
         num_steps = self._updates(num_steps)
@@ -329,6 +345,55 @@ class Learner:
             dict(zip(self._names, values, strict=True)),
             statistics if has_batch_norm(self.model) else None,
         )
+
+    def measure_population(
+        self, tasks: TaskStream, num_images: int = POPULATION_SIZE
+    ) -> None:
+        """Takes the moving statistics of batch normalization from examples.
+
+        `statistics="population"` uses them. `fit` changes the weights and not
+        these statistics, so measure again after it.
+
+        Args:
+            tasks: training tasks; the support sets of the first are used.
+            num_images: examples to use, at least.
+
+        Raises:
+            ConfigError, DataError: if tasks and model do not fit each other.
+        """
+        check_whole_number("num_images", num_images, least=1)
+        stream = CheckedTasks(tasks, self.checks)
+        size = len(tf.nest.flatten(stream.tasks(0, 1).support)[0][0])
+        together = max(1, POPULATION_BATCH // size)
+
+        def batches():
+            for first in range(0, -(-num_images // size), together):
+                yield tf.nest.map_structure(
+                    lambda x: x.reshape(-1, *x.shape[2:]),
+                    stream.tasks(first, together).support.inputs,
+                )
+
+        take_statistics(self.model, batches())
+        self.population_of = self.iterations
+
+    def check_statistics(self, statistics: str) -> None:
+        """Checks that batch normalization can use such statistics.
+
+        Raises:
+            ConfigError: if it cannot.
+        """
+        check_statistics(self.model, statistics)
+        if (
+            statistics == "population"
+            and has_batch_norm(self.model)
+            and self.population_of != self.iterations
+        ):
+            raise ConfigError(
+                "The population's statistics were not measured for these "
+                "weights. Call learner.measure_population(tasks) with training "
+                "tasks first, or use other statistics.",
+                "statistics",
+            )
 
     def adapt(
         self,
@@ -386,7 +451,7 @@ class Learner:
             ConfigError: if the learner has not seen data yet.
             ExportError: if `path` exists and is not an empty directory.
         """
-        check_statistics(self.model, statistics)
+        self.check_statistics(statistics)
         if not has_batch_norm(self.model):
             statistics = "transductive"  # nothing depends on the support set
         exporting.export(self, path, statistics)
@@ -426,12 +491,28 @@ class Learner:
             f"{self.objectives[0].name}, {self.iterations} iterations>"
         )
 
-    def _trainer(self) -> Trainer:
+    def _new_trainer(self) -> Trainer:
         return Trainer(
             self.model,
             functools.partial(self.method.task_gradient, self.network),
-            self.method_variables,
+            self._descended,
+            self._carried,
             self.method.anneals,
+        )
+
+    def _training_stream(self, tasks: TaskStream) -> CheckedTasks:
+        if self.method.train_batch_size is None:
+            return CheckedTasks(tasks, self.checks)
+        if not hasattr(tasks, "labelled_batches"):
+            raise ConfigError(
+                f"{self.method.name} trains on labelled batches of all "
+                "classes, and this stream has none. Use tasks_from_arrays or "
+                "tasks_from_folder, or give your stream a method "
+                "labelled_batches(batch_size)."
+            )
+        return CheckedTasks(
+            tasks.labelled_batches(self.method.train_batch_size),
+            BatchChecks(self.network, self.objectives[0]),
         )
 
     def _step_size(self, alpha: StepSize | None) -> StepSize | None:

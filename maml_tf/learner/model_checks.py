@@ -10,6 +10,7 @@ from maml_tf.core.losses import Batch
 from maml_tf.core.maml import Params
 from maml_tf.core.model_copies import copy_model
 from maml_tf.core.network import Network
+from maml_tf.core.population import take_statistics
 from maml_tf.errors import ConfigError, DataError, first_lines
 from maml_tf.layers.activation import ReLU
 from maml_tf.layers.convolution import Conv2D
@@ -178,24 +179,10 @@ def plain_copy(
     for variable, value in zip(copy.trainable_variables, theta, strict=True):
         variable.assign(value)
     if statistics_of is not None:
-        _take_statistics(copy, statistics_of)
+        take_statistics(copy, [statistics_of])
     for layer in all_layers(copy):
         layer.__class__ = _PLAIN_LAYERS.get(type(layer), type(layer))
     return copy
-
-
-def _take_statistics(model: keras.Model, inputs) -> None:
-    layers = [
-        x
-        for x in all_layers(model)
-        if isinstance(x, keras.layers.BatchNormalization)
-    ]
-    momenta = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.momentum = 0.0
-    model(inputs, training=True)
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
 
 
 def _is_random(layer: keras.layers.Layer) -> bool:

@@ -51,6 +51,7 @@ def save(learner: Any, path: str | os.PathLike) -> None:
             **dataclasses.asdict(learner.method),
         },
         "iterations": learner.iterations,
+        "population_of": learner.population_of,
         "num_outputs": learner.checks.num_outputs,
         "spec": learner.spec and [_spec_as_json(x) for x in learner.spec],
     }
@@ -102,6 +103,7 @@ def load(
     if settings["spec"] is not None:
         learner.checks.spec = Batch(*map(_spec_from_json, settings["spec"]))
     learner.trainer.iterations = settings["iterations"]
+    learner.population_of = settings.get("population_of")
     if learner.method_variables:
         name = _STEP_SIZES if settings["format"] == 1 else _METHOD
         with np.load(path / name, allow_pickle=False) as saved:

@@ -12,6 +12,7 @@ from maml_tf.core.maml import Params, Task
 from maml_tf.core.network import Network
 from maml_tf.core.task_stream import TaskStream
 from maml_tf.errors import ConfigError, DataError
+from maml_tf.learner.batch_checks import BatchChecks
 from maml_tf.learner.examples import Examples
 from maml_tf.learner.model_checks import (
     cancelled_biases,
@@ -187,7 +188,10 @@ class CheckedTasks:
     """A `TaskStream` whose tasks are checked before they are used."""
 
     def __init__(
-        self, tasks: TaskStream, checks: TaskChecks, finite: bool = False
+        self,
+        tasks: TaskStream,
+        checks: TaskChecks | BatchChecks,
+        finite: bool = False,
     ):
         """
         Args:

@@ -42,16 +42,18 @@ class Trainer:
         model: keras.Model,
         task_gradient: Callable[..., MetaGradient],
         more_variables: Sequence[keras.Variable],
+        carried: Sequence[keras.Variable] = (),
         by_iteration: bool = False,
     ):
         """
         Args:
-            model, task_gradient, more_variables, by_iteration: as for
+            model, task_gradient, more_variables, carried, by_iteration: as for
                 `MetaStep`.
         """
         self._model = model
         self._task_gradient = task_gradient
         self._more_variables = more_variables
+        self._carried = carried
         self._by_iteration = by_iteration
         self.iterations = 0
         self.history = History()
@@ -156,6 +158,7 @@ class Trainer:
                 self._task_gradient,
                 example,
                 more_variables=self._more_variables,
+                carried=self._carried,
                 by_iteration=self._by_iteration,
             )
         except LookupError as e:

@@ -79,8 +79,14 @@ class GradientMethod(Method):
         del network, params
         return self.alpha
 
-    def begin(self, network: Network, params: Params, support: Batch) -> State:
-        del support
+    def begin(
+        self,
+        network: Network,
+        params: Params,
+        support: Batch,
+        reference: Any = None,
+    ) -> State:
+        del support, reference
         return network.split(params)[0]
 
     def update(

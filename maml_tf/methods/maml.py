@@ -137,8 +137,14 @@ class MAML(GradientMethod):
             found += norm_variables(model, self.num_steps)
         return found
 
-    def begin(self, network: Network, params: Params, support: Batch) -> State:
-        del support
+    def begin(
+        self,
+        network: Network,
+        params: Params,
+        support: Batch,
+        reference: Any = None,
+    ) -> State:
+        del support, reference
         theta, more = network.split(params)
         if self.zero_head:
             theta = with_zero_head(theta, network.model)

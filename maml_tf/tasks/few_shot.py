@@ -15,6 +15,7 @@ from maml_tf.core.maml import Task
 from maml_tf.datasets.class_splits import SPLITS
 from maml_tf.datasets.packed_images import ImageClasses
 from maml_tf.errors import DataError
+from maml_tf.tasks.labelled import LabelledBatches
 from maml_tf.uniforms import uniforms
 
 _OF_VALIDATION = (
@@ -73,6 +74,24 @@ class Episodes:
                 "num_shots",
                 "num_queries",
             )
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of `labelled_batches`: each quarter turn is one."""
+        return self.labelled_batches(1).num_classes
+
+    def labelled_batches(self, batch_size: int) -> LabelledBatches:
+        """The stream of labelled batches of all its classes."""
+        return LabelledBatches(
+            self.classes.images,
+            self.classes,
+            batch_size,
+            self.seed,
+            self.split,
+            scale=1 / 255,
+            rotations=self.rotations,
+            one_hot=True,
+        )
 
     @property
     def _images_per_class(self) -> int:

@@ -14,6 +14,7 @@ from maml_tf.datasets.image_preparation import ImagePreparation
 from maml_tf.datasets.packed_images import ImageClasses
 from maml_tf.errors import ConfigError, DataError, check_whole_number
 from maml_tf.tasks.few_shot import Episodes
+from maml_tf.tasks.labelled import LabelledBatches
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -90,6 +91,31 @@ class SampledTasks:
         k = self.num_shots
         return Task(
             self._batch(numbers[..., :k]), self._batch(numbers[..., k:])
+        )
+
+    @property
+    def num_classes(self) -> int:
+        """Number of all classes, or series."""
+        return len(self.groups.names)
+
+    def labelled_batches(self, batch_size: int) -> LabelledBatches:
+        """The stream of labelled batches of all its classes.
+
+        Raises:
+            ConfigError: if the tasks are regression.
+        """
+        if self.targets is not None:
+            raise ConfigError(
+                "There are no classes in tasks of series. Use a method for "
+                "regression, such as maml_tf.MAML."
+            )
+        return LabelledBatches(
+            self.inputs,
+            self.groups,
+            batch_size,
+            self.seed,
+            self.split,
+            self.scale,
         )
 
     def class_names(self, index: int) -> list[str]:
