@@ -228,8 +228,8 @@ def test_other_networks_train_and_are_evaluated(tmp_path):
         ("--datasource=../x", "--datasource must be the name"),
         ("--datasource=glyphs --num_classes=61", "61-way.*validation.*60"),
         ("--datasource=glyphs --update_batch_size=11", "needs 22 images"),
-        ("--datasource=glyphs --num_classes=1", "--num_classes must be at"),
-        ("--datasource=glyphs --num_filters=0", "--num_filters must be at"),
+        ("--datasource=glyphs --num_classes=1", "--num_classes must be .* at"),
+        ("--datasource=glyphs --num_filters=0", "--num_filters must be .* at"),
         ("--datasource=glyphs --max_pool --conv=False", "--max_pool is for"),
         (
             "--datasource=glyphs --num_filters=8 --conv=False",
@@ -245,7 +245,7 @@ def test_other_networks_train_and_are_evaluated(tmp_path):
             "--datasource=glyphs --test_queries=16",
             r"needs 21 images of a class \(5 support and 16 query\)",
         ),
-        ("--datasource=glyphs --train_queries=0", "--train_queries must be at"),
+        ("--datasource=glyphs --train_queries=0", "--train_queries must be"),
         (
             "--datasource=glyphs --train_queries=20",
             "needs 21 images .* or --train_queries for training",

@@ -28,7 +28,7 @@ def write_image(path, color=(200, 100, 50), size=(20, 16), mode="RGB"):
 
 
 def write_classes(folder, names, num_images=2):
-    """Writes classes whose number is the red of the first pixel."""
+    """Writes classes that the red of their first pixels tells apart."""
     for i, name in enumerate(names):
         for j in range(num_images):
             write_image(folder / name / f"{j}.png", (10 * i + j, 0, 0))
