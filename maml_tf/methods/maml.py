@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import operator
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import keras
 import tensorflow as tf
