@@ -1,6 +1,7 @@
 """The flags of the experiments: names of the original code's main.py."""
 
 import typing
+from collections.abc import Callable
 
 from absl import flags
 
@@ -19,6 +20,12 @@ flags.DEFINE_string(
 )
 flags.DEFINE_integer(
     "num_classes", None, "N-way: classes of a task (images only) [5]"
+)
+flags.DEFINE_string(
+    "preset",
+    None,
+    "settings that belong together, from which other flags may differ: "
+    "omniglot_20way, better than the paper's for that; or maml_plus_plus",
 )
 flags.DEFINE_string(
     "method",
@@ -60,6 +67,15 @@ flags.DEFINE_float(
     None,
     "outer step size beta, of Adam; policies: with --outer_step=vpg [0.001]",
 )
+flags.DEFINE_string(
+    "meta_lr_schedule",
+    None,
+    "cosine: lower beta to --meta_lr_end in the course of meta-training "
+    "[constant]",
+)
+flags.DEFINE_float(
+    "meta_lr_end", None, "last value of beta, with a schedule [0.00001]"
+)
 flags.DEFINE_integer(
     "update_batch_size",
     None,
@@ -100,6 +116,12 @@ flags.DEFINE_bool(
     "max_pool",
     None,
     "max-pool, not stride (images only) [False; miniimagenet True]",
+)
+flags.DEFINE_float(
+    "head_init",
+    None,
+    "standard deviation of the last layer's initial weights (images only) [as "
+    "the paper: 1; with max-pooling Glorot's]",
 )
 flags.DEFINE_bool(
     "stop_grad", None, "first-order MAML: leave out second derivatives [False]"
@@ -213,7 +235,7 @@ flags.DEFINE_bool(
 )
 
 
-_DEFINE = {
+_DEFINE: dict[type, Callable] = {
     bool: flags.DEFINE_bool,
     int: flags.DEFINE_integer,
     float: flags.DEFINE_float,

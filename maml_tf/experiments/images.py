@@ -18,6 +18,7 @@ from maml_tf.experiments.supervised import (
     SupervisedExperiment,
 )
 from maml_tf.learner.learner import Learner
+from maml_tf.methods.registry import METHODS
 from maml_tf.models import conv_net, dense_image_net
 from maml_tf.tasks.few_shot import Episodes
 from maml_tf.training.config import TrainingConfig
@@ -52,6 +53,8 @@ class ImageConfig(TrainingConfig):
     num_filters: int = 64
     # Max-pool rather than stride.
     max_pool: bool = False
+    # Standard deviation of the last layer's initial weights; None: the paper's.
+    head_init: float | None = None
     # Bound of each element of the meta-gradient, or None.
     clip: float | None = None
 
@@ -87,6 +90,30 @@ class ImageConfig(TrainingConfig):
                 f"clip={self.clip}",
                 "clip",
             )
+        self._check_head()
+
+    def _check_head(self) -> None:
+        if self.head_init is None:
+            return
+        if not (math.isfinite(self.head_init) and self.head_init >= 0):
+            raise ConfigError(
+                "head_init must be a number, at least 0. Received: "
+                f"head_init={self.head_init}",
+                "head_init",
+            )
+        if not METHODS[self.method].fixed_outputs:
+            raise ConfigError(
+                "head_init is of the last layer; the network of "
+                f"method={self.method} has none.",
+                "head_init",
+                "method",
+            )
+        if self.method_settings.get("zero_head"):
+            raise ConfigError(
+                "zero_head sets the head to zero; leave out head_init.",
+                "zero_head",
+                "head_init",
+            )
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -115,6 +142,11 @@ class ImageConfig(TrainingConfig):
                 network,
                 *self._name_parts(),
                 *([f"query_{queries}"] if queries != self.num_shots else []),
+                *(
+                    [f"head_{self.head_init:g}"]
+                    if self.head_init is not None
+                    else []
+                ),
                 *([f"clip{self.clip:g}"] if self.clip else []),
             ]
         )
@@ -164,9 +196,12 @@ class ImageExperiment(SupervisedExperiment):
                 config.max_pool,
                 config.norm,
                 config.seed,
+                config.head_init,
             )
         else:
-            model = dense_image_net(shape, num_ways, config.norm, config.seed)
+            model = dense_image_net(
+                shape, num_ways, config.norm, config.seed, config.head_init
+            )
         self.images = images
         self.letters = letters
         self.clip = config.clip
@@ -209,4 +244,9 @@ class ImageExperiment(SupervisedExperiment):
             config.seed if split == "train" else EVALUATION_SEED,
             split,
             rotations=self.letters,
+            num_query_sets=(
+                config.method_settings.get("train_query_sets", 1)
+                if split == "train"
+                else 1
+            ),
         )

@@ -23,7 +23,13 @@ FORMAT = 1
 _INSTEAD = "Choose another run, or for training another logdir."
 
 # Settings that came later, and what runs had before.
-_LATER: dict[str, Any] = {"method": "maml", "method_settings": {}}
+_LATER: dict[str, Any] = {
+    "method": "maml",
+    "method_settings": {},
+    "beta_schedule": None,
+    "beta_end": None,
+    "head_init": None,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,8 +192,8 @@ def _config_of(datasource: str, settings: dict[str, Any]) -> TrainingConfig:
         TypeError: if they are no dictionary.
     """
     kind = find_source(datasource).config_class
-    settings = _LATER | settings
     known = {field.name for field in dataclasses.fields(kind)}
+    settings = {k: v for k, v in _LATER.items() if k in known} | settings
     for names, wrong in (
         (known - set(settings), "missing"),
         (set(settings) - known, "unknown"),

@@ -52,8 +52,8 @@ class MAML(GradientMethod):
             (MAML++).
         zero_head: set the head, the last layer, to zero before each task. It
             is not meta-learned.
-        train_query_sets: how many query sets of equal sizes follow one another in a
-            training task's; each is normalized by itself.
+        train_query_sets: how many query sets of equal sizes a training task's
+            is made of, one after another; each is normalized by itself.
     """
 
     name: ClassVar[str] = "maml"
