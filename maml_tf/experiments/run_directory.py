@@ -28,6 +28,9 @@ _LATER: dict[str, Any] = {
     "method_settings": {},
     "train_ways": None,
     "train_shots": None,
+    "beta_schedule": None,
+    "beta_end": None,
+    "head_init": None,
 }
 
 
