@@ -1,14 +1,20 @@
 """The compiled meta-step: task gradients, their mean, the outer optimizer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from maml_tf.core.derivatives import (
+    check_derivatives,
+    missing_derivative,
+    nodes_of,
+)
 from maml_tf.core.maml import MetaGradientFn, Task, meta_gradient
 from maml_tf.core.task_loops import loops_for, trace_with_best_loop
+from maml_tf.errors import ConfigError, first_lines
 from maml_tf.layers.normalization import inexact_layers
 
 STEPS_PER_COMPILED_CALL = 50
@@ -43,6 +49,7 @@ class MetaStep:
         task_loop: str | None = None,
         jit_compile: bool | None = None,
         more_variables: Sequence[keras.Variable] = (),
+        differentiates_updates: bool = True,
     ):
         """Traces the gradient and chooses how to run it.
 
@@ -55,10 +62,14 @@ class MetaStep:
             jit_compile: None compiles with XLA if the loop is `vectorized`.
             more_variables: further meta-learned variables, such as step sizes;
                 `task_gradient` gets their values after theta.
+            differentiates_updates: whether the gradient is the derivative of
+                the last loss, so that each op before it needs a derivative.
 
         Raises:
             ValueError: if `task_loop` is unknown, or the model has
                 normalization layers with a wrong second derivative.
+            ConfigError: if TensorFlow has no derivative of an op that the
+                gradient needs.
         """
         inexact = inexact_layers(model)
         if inexact:
@@ -72,16 +83,31 @@ class MetaStep:
         if not optimizer.built:
             optimizer.build(self._variables)
         self._optimizer = optimizer
-        traced = trace_with_best_loop(
-            lambda loop: (
-                lambda theta, tasks: meta_gradient(
-                    task_gradient, theta, tasks, loop.mean
-                )
-            ),
-            [tf.TensorSpec(v.shape, v.dtype) for v in self._variables],
-            example,
-            loops=loops_for(model) if task_loop is None else [task_loop],
+        specs = [tf.TensorSpec(v.shape, v.dtype) for v in self._variables]
+        task = tf.nest.map_structure(
+            lambda x: tf.TensorSpec(x.shape[1:], x.dtype), example
         )
+        try:
+            traced = trace_with_best_loop(
+                lambda loop: (
+                    lambda theta, tasks: meta_gradient(
+                        task_gradient, theta, tasks, loop.mean
+                    )
+                ),
+                specs,
+                example,
+                loops=loops_for(model) if task_loop is None else [task_loop],
+            )
+        except (LookupError, TypeError, NotImplementedError) as e:
+            gap = missing_derivative(e, task_gradient, specs, task, model)
+            if gap is None:
+                raise
+            raise ConfigError(
+                f"{gap}. Replace it, or use first_order=True. "
+                f"({first_lines(e)})"
+            ) from e
+        if differentiates_updates:
+            check_derivatives(task_gradient, specs, task, model, traced.graph)
         self._meta_gradient = traced.function
         self._loss_specs = traced.outputs.losses
         self.task_loop = traced.name
@@ -182,11 +208,3 @@ class MetaStep:
             lambda i, _: i < count, body, (tf.constant(0), histories)
         )
         return {name: history.stack() for name, history in histories.items()}
-
-
-def nodes_of(graph: tf.Graph) -> Iterator[tf.compat.v1.NodeDef]:
-    """The operations of a graph and of the functions in it."""
-    definition = graph.as_graph_def()
-    yield from definition.node
-    for function in definition.library.function:
-        yield from function.node_def

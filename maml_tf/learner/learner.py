@@ -121,9 +121,7 @@ class Learner:
         self.checks = TaskChecks(
             self.network, self.method, objective, lambda: self.params
         )
-        self.trainer = Trainer(
-            model, self._task_gradient, self.method_variables
-        )
+        self.trainer = self._trainer()
         self._evaluators: dict[str, Evaluator] = {}
 
     @property
@@ -254,9 +252,7 @@ class Learner:
             metrics=[metric.given for metric in self.objectives[1:]],
         )
         other.method_variables = self.method_variables
-        other.trainer = Trainer(
-            self.model, other._task_gradient, self.method_variables
-        )
+        other.trainer = other._trainer()
         return other
 
     def start_at(self, iteration: int) -> None:
@@ -415,6 +411,14 @@ class Learner:
         return (
             f"<Learner of {self.model.name}: {self.method}, loss "
             f"{self.objectives[0].name}, {self.iterations} iterations>"
+        )
+
+    def _trainer(self) -> Trainer:
+        return Trainer(
+            self.model,
+            self._task_gradient,
+            self.method_variables,
+            self.method.differentiates_updates,
         )
 
     def _task_gradient(self, params: Params, task: Task) -> MetaGradient:

@@ -38,11 +38,15 @@ class Method(abc.ABC):
         outer_optimizer: name of the default Keras optimizer.
         fixed_outputs: whether the model's outputs are the predictions, so that
             it fixes the number of classes.
+        differentiates_updates: whether `task_gradient` is the derivative of
+            the last loss that it returns, and not merely computed from the
+            gradients of updates.
     """
 
     name: ClassVar[str]
     outer_optimizer: ClassVar[str] = "adam"
     fixed_outputs: ClassVar[bool] = True
+    differentiates_updates: ClassVar[bool] = True
 
     def __str__(self) -> str:
         return self.name

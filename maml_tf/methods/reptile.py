@@ -54,6 +54,7 @@ class Reptile(GradientMethod):
 
     name: ClassVar[str] = "reptile"
     outer_optimizer: ClassVar[str] = "sgd"
+    differentiates_updates: ClassVar[bool] = False
 
     alpha: float = 0.001
     num_steps: int = 5
