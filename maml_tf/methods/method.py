@@ -63,6 +63,9 @@ class Method(abc.ABC):
             evaluation, one of `losses.STATISTICS`.
         mean_loss: whether its paper takes the mean loss of the examples, where
             MAML's code takes the sum over them, divided by K.
+        differentiates_updates: whether `task_gradient` is the derivative of
+            the last loss that it returns, and not merely computed from the
+            gradients of updates.
     """
 
     name: ClassVar[str]
@@ -70,6 +73,7 @@ class Method(abc.ABC):
     fixed_outputs: ClassVar[bool] = True
     statistics: ClassVar[str] = "transductive"
     mean_loss: ClassVar[bool] = False
+    differentiates_updates: ClassVar[bool] = True
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
