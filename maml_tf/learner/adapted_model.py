@@ -87,13 +87,7 @@ class AdaptedModel:
             DataError: if `x` is not like the examples of the support set.
             ConfigError: if `statistics` is neither.
         """
-        check_statistics(self._network.model, statistics)
-        inputs = batches.as_batch(x, (), self._dtype).inputs
-        batches.check_spec(batches.spec_of(inputs), self._spec.inputs, "inputs")
-        reference = self._support.inputs if statistics == "support" else None
-        outputs = self._method.predict(
-            self._network, self._params, self.state, inputs, reference
-        )
+        outputs = self._outputs(x, statistics)
         return tf.nest.map_structure(lambda y: y.numpy(), outputs)
 
     def evaluate(
@@ -113,7 +107,7 @@ class AdaptedModel:
         batches.check_spec(
             batches.spec_of(batch.targets), self._spec.targets, "targets"
         )
-        outputs = self.predict(batch.inputs, statistics)
+        outputs = self._outputs(batch.inputs, statistics)
         loss = self._objectives[0]
         if loss.kind is not None:
             loss.check_targets(batch.targets, outputs.shape[-1])
@@ -152,6 +146,16 @@ class AdaptedModel:
         scratch = path.with_name(f".writing-{path.name}")
         self.to_keras().save(scratch)
         os.replace(scratch, path)
+
+    def _outputs(self, x: Any, statistics: str) -> Any:
+        """What `predict` returns, as tensors with their masks."""
+        check_statistics(self._network.model, statistics)
+        inputs = batches.as_batch(x, (), self._dtype).inputs
+        batches.check_spec(batches.spec_of(inputs), self._spec.inputs, "inputs")
+        reference = self._support.inputs if statistics == "support" else None
+        return self._method.predict(
+            self._network, self._params, self.state, inputs, reference
+        )
 
     @property
     def _dtype(self) -> str:

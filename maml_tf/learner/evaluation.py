@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -63,9 +64,9 @@ class Evaluator:
             num_updates: number of updates.
 
         Returns:
-            [num_objectives, num_tasks, num_updates + 1], of the dtype of
-            theta; column 0 is the query set before adaptation (the original
-            reports the support set there).
+            [num_objectives, num_tasks, num_updates + 1], float64 if theta is
+            and else float32; column 0 is the query set before adaptation (the
+            original reports the support set there).
         """
         values = []
         for first in range(0, num_tasks, CHUNK):
@@ -106,7 +107,7 @@ class Evaluator:
                 tf.reduce_mean(objective(task.query.targets, outputs))
                 for objective in self._objectives
             )
-            return tf.stack([tf.cast(x, params[0].dtype) for x in values])
+            return tf.stack([tf.cast(x, _dtype_of(params)) for x in values])
 
         def measure(params, tasks, alpha, num_updates):
             def begin(task: Task) -> State:
@@ -130,7 +131,7 @@ class Evaluator:
                 return i + 1, states, values.write(i, tf.transpose(measured))
 
             columns = num_updates + 1
-            values = tf.TensorArray(params[0].dtype, columns)
+            values = tf.TensorArray(_dtype_of(params), columns)
             _, _, values = tf.while_loop(
                 lambda i, *_: i < columns,
                 body,
@@ -139,3 +140,9 @@ class Evaluator:
             return values.stack()
 
         return measure
+
+
+def _dtype_of(params: Params) -> str:
+    """The dtype of measured values."""
+    found: str = keras.backend.result_type(params[0].dtype.name, "float32")
+    return found
