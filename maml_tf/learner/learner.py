@@ -132,6 +132,13 @@ class Learner:
         # Iterations after which the population's statistics were measured.
         self.population_of: int | None = None
 
+    @functools.cached_property
+    def _outer_optimizer(self) -> keras.optimizers.Optimizer:
+        optimizer = keras.optimizers.get(self.method.outer_optimizer)
+        rate = self.method.outer_rate(float(optimizer.learning_rate))
+        optimizer.learning_rate = rate
+        return optimizer
+
     @property
     def method_variables(self) -> list[keras.Variable]:
         """What the method learns or carries along beside theta."""
@@ -200,7 +207,8 @@ class Learner:
                 taken there, so that the same call resumes after a stop.
             meta_batch_size: tasks per meta-step.
             optimizer: the outer optimizer; None takes the method's, Adam for
-                most. One given by name is kept for later calls.
+                most, at Keras' learning rate, which falls if the method says
+                so. One given by name is kept for later calls.
             validation: 200 of these tasks are evaluated at the end of each
                 epoch.
             statistics: as for `evaluate`, in validation.
@@ -229,7 +237,9 @@ class Learner:
         ):
             check_whole_number(name, value, least=1)
         stream = self._training_stream(tasks)
-        outer = self.trainer.optimizer(optimizer or self.method.outer_optimizer)
+        if optimizer is None:
+            optimizer = self._outer_optimizer
+        outer = self.trainer.optimizer(optimizer)
         end = self.iterations + iterations
         with contextlib.ExitStack() as stack:
             files: TrainingFiles | None
