@@ -31,7 +31,7 @@ THREE = [tf.constant([[3.0]])]
 
 
 def number(loss=squared_error):
-    """A network that gives theta, a single number, for the input 1."""
+    """A network that returns theta, a single number, for the input 1."""
     model = keras.Sequential(
         [keras.Input((1,)), keras.layers.Dense(1, use_bias=False)]
     )
@@ -98,7 +98,7 @@ class TestReptile:
         assert (np.sort(rounds) == np.arange(6)).all()
         assert len({tuple(r) for r in rounds}) > 1
 
-    def test_all_variables_adapt_unless_it_is_said(self):
+    def test_all_variables_adapt_by_default(self):
         network = Network(conv_net((28, 28, 1), 5, 4), squared_error)
         assert all(Reptile().bind(network).adapts)
         assert not all(MAML().bind(network).adapts)
@@ -205,7 +205,7 @@ def prototypical():
 
 
 class TestLearner:
-    def test_a_task_may_have_other_classes_in_number(self, prototypical):
+    def test_a_task_may_have_another_number_of_classes(self, prototypical):
         scores = prototypical.evaluate(blobs(3), 20)
         assert scores.values["accuracy"].shape == (20, 1)
         assert scores.mean("accuracy") > 0.9
@@ -251,7 +251,7 @@ class TestLearner:
         np.testing.assert_allclose(found["logits"], expected, rtol=1e-4)
         assert "predict" not in loaded.signatures
 
-    def test_what_it_has_not_is_refused(self, prototypical):
+    def test_settings_it_lacks_are_refused(self, prototypical):
         with pytest.raises(ConfigError, match="protonet has no updates"):
             prototypical.evaluate(blobs(3), 2, num_steps=1)
         task = blobs(3).tasks(0, 1)
@@ -298,7 +298,7 @@ def weights(run):
         ("meta_sgd", []),
     ],
 )
-def test_the_command_line_trains_it_and_goes_on(method, flags, tmp_path):
+def test_the_command_line_trains_and_resumes_it(method, flags, tmp_path):
     def train(logdir, iterations):
         command(
             f"--logdir={tmp_path / logdir}",

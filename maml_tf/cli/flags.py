@@ -32,8 +32,8 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "baseline",
     None,
-    "oracle: give the network amplitude and phase of its sinusoid, or the "
-    "policy its goal; trained on all tasks jointly unless "
+    "oracle: give the network the amplitude and phase of its sinusoid, or the "
+    "policy its goal; it is trained on all tasks jointly unless "
     "--metatrain_iterations is given",
 )
 
@@ -61,7 +61,7 @@ flags.DEFINE_integer(
 flags.DEFINE_float(
     "meta_lr",
     None,
-    "outer step size beta, of Adam; policies: with --outer_step=vpg [0.001]",
+    "outer step size beta, of Adam; for policies with --outer_step=vpg [0.001]",
 )
 flags.DEFINE_integer(
     "update_batch_size",
@@ -83,7 +83,9 @@ flags.DEFINE_integer(
     "inner updates in training [1; omniglot 20-way and miniimagenet 5]; "
     "evaluation takes 10, of policies 3 (point 4)",
 )
-flags.DEFINE_integer("seed", None, "of initial weights and training tasks [0]")
+flags.DEFINE_integer(
+    "seed", None, "seed of initial weights and training tasks [0]"
+)
 
 # Network
 flags.DEFINE_string(
@@ -102,7 +104,7 @@ flags.DEFINE_bool(
 flags.DEFINE_bool(
     "max_pool",
     None,
-    "max-pool, not stride (images only) [False; miniimagenet True]",
+    "max-pool instead of stride (images only) [False; miniimagenet True]",
 )
 flags.DEFINE_bool(
     "stop_grad", None, "first-order MAML: leave out second derivatives [False]"
@@ -158,8 +160,8 @@ flags.DEFINE_bool(
 flags.DEFINE_bool(
     "test_set",
     True,
-    "evaluate on test tasks; False for validation tasks (those of training "
-    "are never among either)",
+    "evaluate on test tasks; False for validation tasks (training tasks are in "
+    "neither)",
 )
 flags.DEFINE_integer(
     "test_tasks", None, "tasks to evaluate on [600; policies 40 goals]"
@@ -167,8 +169,8 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
     "train_queries",
     None,
-    "query images of a class in training (images only) [K; mini-ImageNet and "
-    "data sets of your own 15]",
+    "query images per class in training (images only) [K; mini-ImageNet and "
+    "your own data sets 15]",
 )
 flags.DEFINE_integer(
     "train_classes",
@@ -185,23 +187,23 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
     "test_queries",
     None,
-    "query images of a class in evaluation (images only) [K]",
+    "query images per class in evaluation (images only) [K]",
 )
 flags.DEFINE_enum(
     "batch_norm_statistics",
     None,
     [*STATISTICS, "both"],
     "whose mean and variance normalize a query set in evaluation: its own "
-    "(transductive, as the paper), those of the support set, which lets a "
-    "single image be classified; those of the two sets together (joint), those "
-    "of training images (population); or both the first and the second, beside "
-    "each other [transductive; protonet population]",
+    "(transductive, as in the paper), those of the support set, which allow a "
+    "single image to be classified, those of both sets together (joint), those "
+    "of training images (population), or both the first and the second "
+    "[transductive; protonet population]",
 )
 flags.DEFINE_string(
     "original_checkpoint",
     None,
-    "with --train=False: evaluate weights that the original code saved, by "
-    "the path of their files up to .index",
+    "with --train=False: evaluate weights that the original code saved; the "
+    "path of their files up to .index",
 )
 flags.DEFINE_integer(
     "train_update_batch_size",
@@ -214,7 +216,12 @@ flags.DEFINE_float(
     "alpha of the run to evaluate, if --update_lr asks for another",
 )
 flags.DEFINE_string(
-    "run_dir", None, "with --train=False: the run directory, by its path"
+    "run_dir", None, "with --train=False: path of the run directory"
+)
+flags.DEFINE_string(
+    "output_dir",
+    None,
+    "with --train=False: directory of results and figures [that of the run]",
 )
 flags.DEFINE_string(
     "export_dir",
@@ -225,8 +232,8 @@ flags.DEFINE_string(
 flags.DEFINE_bool(
     "compare",
     True,
-    "after meta-training on sinusoids or of policies, train (if needed) and "
-    "evaluate the pretrained and oracle ones, too",
+    "after meta-training on sinusoids or of policies, also train (if needed) "
+    "and evaluate the pretrained and oracle ones",
 )
 
 

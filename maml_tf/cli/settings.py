@@ -60,8 +60,17 @@ EVALUATION_FIELDS = {
     "test_queries": "num_queries",
     "batch_norm_statistics": "statistics",
 }
-# What messages call otherwise
-OTHER_FLAGS = {"logdir", "resume", "train", "datasource"}
+# Other flags that messages name
+OTHER_FLAGS = {"logdir", "output_dir", "resume", "train", "datasource"}
+
+
+def names_with_flags() -> dict[str, str]:
+    """Names of settings, with their flags where the two differ."""
+    return {
+        field: f"{field} (--{flag})"
+        for flag, field in FIELDS.items()
+        if flag != field
+    }
 
 
 def config_from_flags() -> TrainingConfig:
@@ -157,6 +166,7 @@ def _check_run_flags() -> None:
         for name in (
             "run_dir",
             "original_checkpoint",
+            "output_dir",
             "export_dir",
             "train_update_batch_size",
             "train_update_lr",
@@ -167,7 +177,7 @@ def _check_run_flags() -> None:
         find_source(FLAGS.datasource).config_class, ImageConfig
     ):
         raise ConfigError(
-            "--original_checkpoint is of an image network; name its data set, "
+            "--original_checkpoint is for image networks; name its data set, "
             "such as --datasource=miniimagenet."
         )
     if FLAGS.run_dir is not None:
@@ -180,7 +190,7 @@ def _check_run_flags() -> None:
                     "the run are stored there."
                 )
     if FLAGS.export_dir is not None:
-        for name in ("test_set", "test_tasks", "test_queries"):
+        for name in ("test_set", "test_tasks", "test_queries", "output_dir"):
             if FLAGS[name].present:
                 raise ConfigError(
                     f"--{name} is for evaluation; --export_dir does none. "
@@ -192,7 +202,9 @@ def _check_run_flags() -> None:
                 f"{', '.join(s for s in STATISTICS if s != 'joint')}."
             )
     if FLAGS.test_best and FLAGS["test_iter"].present:
-        raise ConfigError("--test_best and --test_iter exclude each other.")
+        raise ConfigError(
+            "--test_best and --test_iter exclude each other; leave one out."
+        )
     if FLAGS.test_iter == 0 or FLAGS.test_iter < -1:
         raise ConfigError(
             "--test_iter must be an iteration, or -1 for the newest. "
@@ -210,12 +222,12 @@ def in_flags(error: ExperimentError) -> str:
 
 
 def _flag_of(field: str, of_training: bool) -> str:
-    """What the command line calls a setting.
+    """The command line's name for a setting.
 
     Args:
         field: the setting.
-        of_training: whether a setting that training and evaluation each have
-            is that of training; either may ask too much of a data set.
+        of_training: whether a setting of both training and evaluation means
+            that of training; otherwise both are named.
     """
     training = {field: f"--{flag}" for flag, field in FIELDS.items()}
     training |= {n: f"--{n}" for n in (*OTHER_FLAGS, *OWN_SETTINGS)}
@@ -231,7 +243,7 @@ def _flag_of(field: str, of_training: bool) -> str:
 
 
 def evaluation_settings() -> EvaluationSettings:
-    """What the flags say about evaluating a run.
+    """The settings of evaluation that the flags ask for.
 
     Raises:
         ConfigError: in the words of the flags.

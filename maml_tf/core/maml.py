@@ -21,7 +21,9 @@ Everything here is a function of tensors: no variable is assigned and no model
 is named, so the same code serves any loss, eager or compiled.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import tensorflow as tf
@@ -201,21 +203,64 @@ def task_meta_gradient(
         adapt), the loss on the support set before the first update
         (`pre_update`) and on the query set after the last (`post_update`).
     """
-    sources = theta if sources is None else sources
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(sources)
-        adaptation = adapt(
+
+    def update(iterate: Params) -> tuple[Params, tf.Tensor]:
+        return inner_update(
             loss,
-            theta,
-            [task.support] * num_steps,
+            iterate,
+            task.support,
             alpha,
             adapts=adapts,
             first_order=first_order,
         )
-        query_loss = loss(adaptation.iterates[-1], task.query)
+
+    return gradient_through_updates(
+        lambda: theta,
+        update,
+        lambda iterate: loss(iterate, task.query),
+        num_steps,
+        theta if sources is None else sources,
+    )
+
+
+def gradient_through_updates(
+    begin: Callable[[], Any],
+    update: Callable[[Any], tuple[Any, tf.Tensor]],
+    query_loss: Callable[[Any], tf.Tensor],
+    num_steps: int,
+    sources: Params,
+    weights: tf.Tensor | None = None,
+) -> MetaGradient:
+    """The gradient of the query loss after updates of any kind.
+
+    Args:
+        begin: the state before the first update, computed from `sources`.
+        update: state -> the next state, and the support loss before it.
+        query_loss: state -> a scalar.
+        num_steps: number of updates, at least 1.
+        sources: what to differentiate with respect to.
+        weights: [num_steps], those of the query losses after each update in
+            the loss that is differentiated; None takes the last one alone.
+
+    Returns:
+        As `task_meta_gradient`.
+    """
+    pre_update = None
+    query_losses = []
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(sources)
+        state = begin()
+        for step in range(num_steps):
+            state, support_loss = update(state)
+            pre_update = support_loss if pre_update is None else pre_update
+            if weights is not None or step == num_steps - 1:
+                query_losses.append(query_loss(state))
+        total = query_losses[-1]
+        if weights is not None:
+            total = tf.reduce_sum(weights * tf.stack(query_losses))
     return MetaGradient(
-        gradient_or_zeros(tape, query_loss, sources),
-        {"pre_update": adaptation.losses[0], "post_update": query_loss},
+        gradient_or_zeros(tape, total, sources),
+        {"pre_update": pre_update, "post_update": query_losses[-1]},
     )
 
 
@@ -267,11 +312,39 @@ def meta_gradient(
     return mean_over_tasks(lambda task: task_gradient(theta, task), tasks)
 
 
+_loss_scale: contextvars.ContextVar[tf.Tensor | None] = contextvars.ContextVar(
+    "loss_scale", default=None
+)
+
+
+@contextlib.contextmanager
+def loss_scaled_by(scale: tf.Tensor | None) -> Iterator[None]:
+    """Within it, `gradient_or_zeros` keeps small float16 values from vanishing.
+
+    Values along the way are `scale` times as large; the gradient is the same.
+
+    Args:
+        scale: a positive scalar; None scales nothing.
+    """
+    token = _loss_scale.set(scale)
+    try:
+        yield
+    finally:
+        _loss_scale.reset(token)
+
+
 def gradient_or_zeros(
     tape: tf.GradientTape, value: tf.Tensor, sources: Params
 ) -> list[tf.Tensor]:
     """A tensor for each source, zeros where the value does not depend on it."""
+    scale = _loss_scale.get()
     gradient = tape.gradient(
-        value, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        value,
+        sources,
+        output_gradients=None if scale is None else tf.cast(scale, value.dtype),
+        unconnected_gradients=tf.UnconnectedGradients.ZERO,
     )
-    return [tf.convert_to_tensor(g) for g in gradient]
+    gradient = [tf.convert_to_tensor(g) for g in gradient]
+    if scale is None:
+        return gradient
+    return [g / tf.cast(scale, g.dtype) for g in gradient]

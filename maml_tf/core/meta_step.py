@@ -1,14 +1,20 @@
 """The compiled meta-step: task gradients, their mean, the outer optimizer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from maml_tf.core.maml import MetaGradientFn, Task, meta_gradient
-from maml_tf.core.task_loops import loops_for, trace_with_best_loop
+from maml_tf.core.maml import (
+    MetaGradient,
+    Params,
+    Task,
+    loss_scaled_by,
+    meta_gradient,
+)
+from maml_tf.core.task_loops import TaskLoop, loops_for, trace_with_best_loop
 from maml_tf.layers.normalization import inexact_layers
 
 STEPS_PER_COMPILED_CALL = 50
@@ -38,24 +44,29 @@ class MetaStep:
         self,
         model: keras.Model,
         optimizer: keras.optimizers.Optimizer,
-        task_gradient: MetaGradientFn,
+        task_gradient: Callable[..., MetaGradient],
         example: Task,
         task_loop: str | None = None,
         jit_compile: bool | None = None,
         more_variables: Sequence[keras.Variable] = (),
+        by_iteration: bool = False,
         carried: Sequence[keras.Variable] = (),
     ):
         """Traces the gradient and chooses how to run it.
 
         Args:
             model: its `trainable_variables` are theta; calls assign them.
-            optimizer: the outer optimizer; calls assign its variables.
+            optimizer: the outer optimizer; calls assign its variables. If it
+                scales the loss, the losses of the meta-gradient are scaled
+                (`maml.loss_scaled_by`), those of inner updates are not.
             task_gradient: gradient and losses of one task.
             example: one batch of tasks [meta_batch_size, ...] or its specs.
             task_loop: a key of `TASK_LOOPS`; None chooses.
             jit_compile: None compiles with XLA if the loop is `vectorized`.
             more_variables: further meta-learned variables, such as step sizes;
                 `task_gradient` gets their values after theta.
+            by_iteration: whether `task_gradient` takes, after the task, how
+                many steps the optimizer has taken, an integer scalar.
             carried: variables that take the mean of `MetaGradient.carried` of
                 the tasks; their values come last.
 
@@ -76,17 +87,16 @@ class MetaStep:
         if not optimizer.built:
             optimizer.build(self._variables)
         self._optimizer = optimizer
+        self._task_gradient = task_gradient
+        self._by_iteration = by_iteration
         traced = trace_with_best_loop(
-            lambda loop: (
-                lambda theta, tasks: meta_gradient(
-                    task_gradient, theta, tasks, loop.mean
-                )
-            ),
+            self._gradient_by,
             [
                 tf.TensorSpec(v.shape, v.dtype)
                 for v in (*self._variables, *self._carried)
             ],
             example,
+            self._circumstances(),
             loops=loops_for(model) if task_loop is None else [task_loop],
         )
         self._meta_gradient = traced.function
@@ -168,13 +178,50 @@ class MetaStep:
         params = [
             tf.convert_to_tensor(v) for v in (*self._variables, *self._carried)
         ]
+        circumstances = self._circumstances()
         result = self._meta_gradient(
-            params, tf.nest.map_structure(lambda x: x[index], tasks)
+            params,
+            tf.nest.map_structure(lambda x: x[index], tasks),
+            circumstances,
         )
-        self._optimizer.apply(result.gradient, self._variables)
+        gradient = result.gradient
+        if "loss_scale" in circumstances:  # by which the optimizer divides
+            scale = circumstances["loss_scale"]
+            gradient = [g * tf.cast(scale, g.dtype) for g in gradient]
+        self._optimizer.apply(gradient, self._variables)
         for variable, value in zip(self._carried, result.carried, strict=True):
             variable.assign(value)
         return result.losses
+
+    def _gradient_by(self, loop: TaskLoop) -> Callable[..., MetaGradient]:
+        """The meta-gradient of (theta, tasks, circumstances)."""
+
+        def gradient(
+            theta: Params, tasks: Task, circumstances: dict[str, tf.Tensor]
+        ) -> MetaGradient:
+            names = ("iteration",) if self._by_iteration else ()
+            more = [circumstances[name] for name in names]
+            with loss_scaled_by(circumstances.get("loss_scale")):
+                return meta_gradient(
+                    lambda theta, task: self._task_gradient(theta, task, *more),
+                    theta,
+                    tasks,
+                    loop.mean,
+                )
+
+        return gradient
+
+    def _circumstances(self) -> dict[str, tf.Tensor]:
+        """Scalars that the meta-gradient needs besides theta and tasks."""
+        found = {}
+        if self._by_iteration:
+            found["iteration"] = tf.convert_to_tensor(
+                self._optimizer.iterations
+            )
+        scale = self._optimizer.scale_loss(1.0)
+        if not (isinstance(scale, float) and scale == 1.0):
+            found["loss_scale"] = tf.cast(scale, tf.float32)
+        return found
 
     def _many_steps(self, tasks: Task, count) -> dict[str, tf.Tensor]:
         histories = {

@@ -25,15 +25,15 @@ from maml_tf.models import conv_net, dense_image_net
 from maml_tf.tasks.few_shot import Episodes
 from maml_tf.training.config import TrainingConfig
 
-SMALLEST_POOLED = 16  # pixels that four max-pools leave something of
+SMALLEST_POOLED = 16  # pixels of a side, for four max-pools
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageConfig(TrainingConfig):
     """Few-shot image classification: section 5.2 of the paper.
 
-    The defaults are those of Omniglot, 5-way; `ImageSource.configure` gives
-    those of the others.
+    The defaults are those of Omniglot, 5-way; `ImageSource.configure` has
+    those of the other data sets.
     """
 
     pretrain_iterations: int = 0
@@ -136,7 +136,7 @@ class ImageConfig(TrainingConfig):
 
     @property
     def run_name(self) -> str:
-        """Name of the run's directory: whatever training depends on.
+        """Name of the run's directory: everything that training depends on.
 
         Two runs that differ in anything but the number of iterations have
         different names.
@@ -174,7 +174,7 @@ class ImageExperiment(SupervisedExperiment):
     Attributes:
         images: those of the data set, with the splits `train`, `validation`
             and `test`.
-        letters: whether an image that is turned shows another character.
+        letters: whether a rotated image shows another character.
     """
 
     config: ImageConfig
@@ -197,8 +197,8 @@ class ImageExperiment(SupervisedExperiment):
         if config.max_pool and min(shape[:2]) < SMALLEST_POOLED:
             raise DataError(
                 f"Four max-pools need images of at least {SMALLEST_POOLED} "
-                f"pixels; those of {config.datasource} have {shape[:2]}. Set "
-                "max_pool=False.",
+                f"pixels, but those of {config.datasource} have {shape[:2]}. "
+                "Set max_pool=False.",
                 "max_pool",
             )
         # Without a last layer, the outputs are embeddings.

@@ -1,4 +1,4 @@
-"""What readers call networks, and the colors that they have in figures."""
+"""Names and colors of networks in tables and figures."""
 
 LABELS = {
     "maml": "MAML",
@@ -22,7 +22,7 @@ COLORS = {
 
 
 def network_label(label: str) -> str:
-    """What a reader calls the network."""
+    """The name of the network in tables and figures."""
     return LABELS.get(label, label)
 
 

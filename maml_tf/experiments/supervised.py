@@ -1,4 +1,4 @@
-"""Experiments with supervised tasks: they are users of `Learner`."""
+"""Experiments with supervised tasks, built on `Learner`."""
 
 import abc
 import pathlib
@@ -41,7 +41,7 @@ class SupervisedExperiment(Experiment):
         pretraining: trains it on all tasks jointly, before that.
         optimizers: the outer optimizers of joint training and meta-training.
         evaluation_shots: K of the standard evaluation.
-        validates: whether training is validated, each `checkpoint_every`
+        validates: whether training is validated, every `checkpoint_every`
             iterations.
         clip: bound of each element of the meta-gradient, or None.
     """
@@ -184,7 +184,7 @@ class SupervisedExperiment(Experiment):
             if self.config.baseline != "oracle":
                 raise ExportError(
                     f"The {self.config.label} network was not meta-trained, so "
-                    "it has no step size of its own. Give one by alpha.",
+                    "it has no step size of its own. Set alpha.",
                     "alpha",
                 )
             alpha = 0.0
@@ -273,7 +273,7 @@ class SupervisedExperiment(Experiment):
     def _optimizer(
         self, learner: Learner, clip: float | None = None
     ) -> keras.optimizers.Optimizer:
-        """The original's Adam, or what else the method takes."""
+        """The original's Adam, or the optimizer that the method takes."""
         beta = learner.method.outer_rate(self.config.beta)
         if learner.method.outer_optimizer == "adam":
             optimizer = keras.optimizers.Adam(

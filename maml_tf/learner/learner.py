@@ -12,7 +12,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from maml_tf.core.losses import Batch
-from maml_tf.core.maml import LossFn, MetaGradient, Params, StepSize, Task
+from maml_tf.core.maml import LossFn, Params, StepSize
 from maml_tf.core.network import Network
 from maml_tf.core.population import take_statistics
 from maml_tf.core.task_stream import TaskStream
@@ -25,6 +25,7 @@ from maml_tf.learner.metrics import as_metric, names_of
 from maml_tf.learner.model_checks import check_model, has_batch_norm
 from maml_tf.learner.objectives import BINARY, ELEMENTWISE, as_loss
 from maml_tf.learner.scores import Scores
+from maml_tf.learner.step_sizes import checked_step_size
 from maml_tf.learner.task_checks import CheckedTasks, TaskChecks
 from maml_tf.learner.trainer import Trainer
 from maml_tf.methods.maml import MAML
@@ -85,7 +86,7 @@ class Learner:
             metrics: "accuracy", names of Keras losses, or functions of
                 (targets, outputs).
             learn_alpha: meta-learn a step size for each element that adapts,
-                starting at `alpha` (Li et al. 2017).
+                starting from `alpha` (Li et al. 2017).
 
         Raises:
             ConfigError: if an argument is invalid.
@@ -106,7 +107,7 @@ class Learner:
         elif given or learn_alpha:
             raise ConfigError(
                 f"{', '.join(given) or 'learn_alpha'} does not go with method; "
-                "give the method its settings, as in method=maml_tf.MAML("
+                "pass settings to the method, as in method=maml_tf.MAML("
                 "alpha=0.1)."
             )
         objective = as_loss(loss, model)
@@ -161,7 +162,7 @@ class Learner:
 
     @property
     def spec(self) -> Batch | None:
-        """`tf.TensorSpec`s of the examples, any number; None before any."""
+        """`tf.TensorSpec`s of the examples; None before the first ones."""
         return self.checks.spec
 
     @property
@@ -176,7 +177,7 @@ class Learner:
 
     @property
     def params(self) -> Params:
-        """Everything that is meta-learned: theta, and what the method adds."""
+        """Everything that is meta-learned: theta, then the method's own."""
         more = [tf.convert_to_tensor(v) for v in self.method_variables]
         return [*self.theta, *more]
 
@@ -186,7 +187,7 @@ class Learner:
         iterations: int,
         *,
         meta_batch_size: int = 16,
-        optimizer: str | keras.optimizers.Optimizer | None = None,
+        optimizer: str | dict | keras.optimizers.Optimizer | None = None,
         validation: TaskStream | None = None,
         statistics: str = "support",
         steps_per_epoch: int = VALIDATE_EVERY,
@@ -194,7 +195,7 @@ class Learner:
         directory: str | os.PathLike | TrainingFiles | None = None,
         progress: bool | Console = True,
     ) -> History:
-        """Meta-trains the model: Algorithm 1, for methods of its kind.
+        """Meta-trains the model: Algorithm 1, with any method.
 
         Continues where the previous call ended, with the next tasks. With a
         directory, it resumes where training stopped there, for whatever reason,
@@ -206,9 +207,12 @@ class Learner:
             iterations: meta-steps to take; with a directory, the total to be
                 taken there, so that the same call resumes after a stop.
             meta_batch_size: tasks per meta-step.
-            optimizer: the outer optimizer; None takes the method's, Adam for
-                most, at Keras' learning rate, which falls if the method says
-                so. One given by name is kept for later calls.
+            optimizer: the outer optimizer, by its name, its configuration or
+                itself; None takes the method's, usually Adam, at Keras'
+                learning rate, which falls if the method says so. One given by
+                name is kept for later calls. As in Keras' `fit`, it scales the
+                loss, decays weights, and at the end replaces the weights with
+                their averages.
             validation: 200 of these tasks are evaluated at the end of each
                 epoch.
             statistics: as for `evaluate`, in validation.
@@ -236,10 +240,13 @@ class Learner:
             ("steps_per_epoch", steps_per_epoch),
         ):
             check_whole_number(name, value, least=1)
+        # Python's own integers, which JSON takes.
+        iterations, meta_batch_size = int(iterations), int(meta_batch_size)
+        steps_per_epoch = int(steps_per_epoch)
         stream = self._training_stream(tasks)
-        if optimizer is None:
-            optimizer = self._outer_optimizer
-        outer = self.trainer.optimizer(optimizer)
+        outer = self.trainer.optimizer(
+            self._outer_optimizer if optimizer is None else optimizer
+        )
         end = self.iterations + iterations
         with contextlib.ExitStack() as stack:
             files: TrainingFiles | None
@@ -282,11 +289,11 @@ class Learner:
         return other
 
     def start_at(self, iteration: int) -> None:
-        """Counts `iteration` meta-steps as taken: the next tasks follow."""
+        """Counts `iteration` meta-steps as taken, and their tasks as used."""
         self.trainer.iterations = iteration
 
     def check_updates(self, name: str) -> None:
-        """Checks that a setting of updates, by name, has a use.
+        """Checks that a setting of updates, by name, has an effect.
 
         Raises:
             ConfigError: if the method has no updates.
@@ -329,6 +336,7 @@ class Learner:
         """
         self.check_statistics(statistics)
         check_whole_number("num_tasks", num_tasks, least=1)
+        num_tasks = int(num_tasks)
         num_steps = self._updates(num_steps)
         if statistics not in self._evaluators:
             self._evaluators[statistics] = Evaluator(
@@ -406,14 +414,15 @@ class Learner:
 
         Args:
             support_x: inputs [examples, ...], or a structure of them.
-            support_y: targets [examples, ...].
+            support_y: targets [examples, ...]. Labels may be text, which is
+                numbered in alphabetical order.
             num_steps: updates; None: the method's, for MAML as in training.
             alpha: size of a step; None: as in training.
 
         Raises:
             ConfigError, DataError: if examples and model do not fit.
         """
-        support = self.checks.support(support_x, support_y)
+        support, classes = self.checks.support(support_x, support_y)
         alpha = self._step_size(alpha)
         params = self.params
         state = self.method.begin(self.network, params, support)
@@ -431,6 +440,8 @@ class Learner:
             support,
             losses,
             self.objectives,
+            self.checks.examples,
+            classes,
         )
 
     def export(
@@ -441,12 +452,12 @@ class Learner:
         It needs neither maml_tf nor Keras. A classifier takes class numbers.
 
         Args:
-            path: the directory to make.
+            path: the directory to create; an empty one may exist.
             statistics: as for `AdaptedModel.predict`.
 
         Raises:
             ConfigError: if the learner has not seen data yet.
-            ExportError: if there is something at `path`.
+            ExportError: if `path` exists and is not an empty directory.
         """
         self.check_statistics(statistics)
         if not has_batch_norm(self.model):
@@ -474,7 +485,7 @@ class Learner:
 
         Args:
             path: the directory.
-            loss, metrics: to be given again if they were functions.
+            loss, metrics: must be given again if they were functions.
             custom_objects: the user's own layers and functions, by name.
 
         Raises:
@@ -490,11 +501,12 @@ class Learner:
 
     def _new_trainer(self) -> Trainer:
         return Trainer(
-            self.model, self._task_gradient, self._descended, self._carried
+            self.model,
+            functools.partial(self.method.task_gradient, self.network),
+            self._descended,
+            self._carried,
+            self.method.anneals,
         )
-
-    def _task_gradient(self, params: Params, task: Task) -> MetaGradient:
-        return self.method.task_gradient(self.network, params, task)
 
     def _training_stream(self, tasks: TaskStream) -> CheckedTasks:
         if self.method.train_batch_size is None:
@@ -515,7 +527,7 @@ class Learner:
         if alpha is None:
             return self.alpha
         self.check_updates("alpha")
-        return alpha
+        return checked_step_size(alpha, self.model.trainable_variables)
 
     def _updates(self, num_steps: int | None) -> int:
         if num_steps is None:
@@ -523,7 +535,7 @@ class Learner:
         check_whole_number("num_steps", num_steps, least=0)
         if num_steps:
             self.check_updates("num_steps")
-        return num_steps
+        return int(num_steps)
 
     def _validation(
         self,

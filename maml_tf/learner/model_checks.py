@@ -1,4 +1,4 @@
-"""What a learner requires of a user's model, and plain copies of it."""
+"""Checks of a user's model, and plain copies of it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -34,7 +34,7 @@ def check_model(model: keras.Model) -> None:
     """Checks that a model has weights to learn and is deterministic.
 
     Raises:
-        ConfigError: if it does not.
+        ConfigError: if it has not, or is not.
     """
     if not isinstance(model, keras.Model):
         raise ConfigError(
@@ -42,7 +42,7 @@ def check_model(model: keras.Model) -> None:
         )
     if not model.built:
         raise ConfigError(
-            f"{model.name} has no weights yet. Begin it with a keras.Input, or "
+            f"{model.name} has no weights yet. Start it with a keras.Input, or "
             "call it once on a batch of examples."
         )
     if not model.trainable_variables:
@@ -54,8 +54,8 @@ def check_model(model: keras.Model) -> None:
     if random:
         raise ConfigError(
             "Layers that draw random numbers would draw the same ones in every "
-            f"update and prediction: {', '.join(random)}. Take them out, or "
-            "set their rate to 0 (layer.rate = 0.0)."
+            f"update and prediction: {', '.join(random)}. Remove them, or set "
+            "their rate to 0 (layer.rate = 0.0)."
         )
 
 
@@ -77,7 +77,7 @@ def check_normalization(model: keras.Model) -> None:
 
 
 def has_batch_norm(model: keras.Model) -> bool:
-    """Whether examples of a batch affect each other by normalization."""
+    """Whether examples of a batch affect each other through normalization."""
     return any(
         isinstance(layer, keras.layers.BatchNormalization)
         for layer in all_layers(model)

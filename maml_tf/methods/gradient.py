@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -37,13 +38,16 @@ class GradientMethod(Method):
     def __post_init__(self):
         super().__post_init__()
         if isinstance(self.alpha, bool) or not (
-            isinstance(self.alpha, int | float) and 0 < self.alpha < math.inf
+            isinstance(self.alpha, numbers.Real) and 0 < self.alpha < math.inf
         ):
             raise ConfigError(
                 "alpha must be a positive number. Received: "
                 f"alpha={self.alpha!r}"
             )
         check_whole_number("num_steps", self.num_steps, least=1)
+        # As Python's own numbers, which JSON takes, from NumPy's.
+        object.__setattr__(self, "alpha", float(self.alpha))
+        object.__setattr__(self, "num_steps", int(self.num_steps))
 
     @property
     def moves(self) -> Sequence[bool]:
@@ -66,10 +70,10 @@ class GradientMethod(Method):
         if not any(adapts):
             paths = (v.path for v in network.model.trainable_variables)
             raise ConfigError(
-                "No variable adapts. Let `adapts` be true of some of: "
+                "No variable adapts. Let `adapts` return True for some of: "
                 f"{', '.join(paths)}"
             )
-        return dataclasses.replace(self, adapts=tuple(adapts))
+        return dataclasses.replace(self, adapts=tuple(map(bool, adapts)))
 
     def step_size(self, network: Network, params: Params) -> StepSize:
         del network, params
@@ -118,6 +122,11 @@ class GradientMethod(Method):
             theta[i] = tensors[name]
         return theta
 
+    def carries(self, network: Network) -> Sequence[bool]:
+        """For each trainable variable, whether the state has its own value."""
+        del network
+        return self.moves
+
     def __str__(self) -> str:
         moving = "all"
         if isinstance(self.adapts, tuple):
@@ -130,4 +139,5 @@ class GradientMethod(Method):
     def _adapted(self, network: Network) -> list[tuple[str, int]]:
         """Names of the weights that adapt, and their indices in theta."""
         names = weight_names(network.model)
-        return [(names[i], i) for i, moves in enumerate(self.moves) if moves]
+        carries = self.carries(network)
+        return [(name, i) for i, name in enumerate(names) if carries[i]]

@@ -124,6 +124,15 @@ class Method(abc.ABC):
         return 0
 
     @property
+    def anneals(self) -> bool:
+        """Whether `task_gradient` changes in the course of training.
+
+        It then takes, after the task, how many steps the outer optimizer has
+        taken, an integer scalar.
+        """
+        return False
+
+    @property
     def test_steps(self) -> int:
         """Updates on a new task, where no other number is asked for."""
         return self.num_steps

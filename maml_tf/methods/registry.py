@@ -19,7 +19,7 @@ METHODS: dict[str, type[Method]] = {}
 
 
 def register(method: type[Method]) -> type[Method]:
-    """Makes a method known by its name; returns it.
+    """Registers a method under its name; returns it.
 
     Raises:
         ConfigError: if the name is taken.

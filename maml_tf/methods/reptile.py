@@ -45,25 +45,26 @@ class Reptile(GradientMethod):
 
     The outer optimizer's learning rate is epsilon: the meta-gradient is theta
     - theta_k. The support set is split into mini-batches, in an order that
-    depends on its inputs alone. Training uses no query set but to report its
+    depends on its inputs alone. Training uses the query set only to report its
     loss.
 
     Attributes:
         alpha: the inner optimizer's learning rate.
-        num_steps: k, mini-batches of a task in training.
-        inner_batch_size: examples of a mini-batch in training; None takes the
+        num_steps: k, mini-batches per task in training.
+        inner_batch_size: examples per mini-batch in training; None takes the
             whole support set.
         inner_optimizer: `adam`, with beta_1 = 0 as in the authors' code, or
             `sgd`.
-        keep_moments: whether Adam's moments pass from one training task to
-            those of the next meta-step, and to new tasks, as in the authors'
-            code; else they start at 0 for each task. Those of the tasks of a
-            meta-step are averaged, where the authors' code runs one task after
-            the other.
+        keep_moments: whether Adam's moments pass from the training tasks of one
+            meta-step to those of the next, and to new tasks, as in the authors'
+            code; else they start at 0 for each task. The moments of a
+            meta-step's tasks are averaged, where the authors' code runs one
+            task after the other.
         decay_iterations: iterations in which epsilon falls linearly to 0; None
             keeps it.
         test_updates: mini-batches on a new task; None takes `num_steps`.
-        test_batch_size: examples of these; None takes `inner_batch_size`.
+        test_batch_size: examples in each of these; None takes
+            `inner_batch_size`.
     """
 
     name: ClassVar[str] = "reptile"
@@ -100,8 +101,10 @@ class Reptile(GradientMethod):
             "test_updates",
             "test_batch_size",
         ):
-            if getattr(self, name) is not None:
-                check_whole_number(name, getattr(self, name), least=1)
+            value = getattr(self, name)
+            if value is not None:
+                check_whole_number(name, value, least=1)
+                object.__setattr__(self, name, int(value))
 
     @classmethod
     def defaults(

@@ -18,6 +18,11 @@ from maml_tf.errors import DataError
 from maml_tf.tasks.labelled import LabelledBatches
 from maml_tf.uniforms import uniforms
 
+_OF_VALIDATION = (
+    " Of data without folders train, val and test, 16 % of the classes are for "
+    "validation."
+)
+
 _CLASS_STREAM, _IMAGE_STREAM = 0, 1
 
 
@@ -53,10 +58,9 @@ class Episodes:
         if num_classes < self.num_ways:
             raise DataError(
                 f"A {self.num_ways}-way task needs {self.num_ways} classes; "
-                f"the {self.split} split has {num_classes}. Lower "
-                "num_ways (2 at least), or bring more classes: what is not in "
-                "folders train, val and test of its own has 16 % of them for "
-                "validation.",
+                f"the {self.split} split has {num_classes}. Set num_ways to "
+                f"2 to {num_classes}, or bring more classes."
+                f"{_OF_VALIDATION if self.split == 'validation' else ''}",
                 "num_ways",
             )
         fewest = int(np.argmin(self.classes.counts))

@@ -10,6 +10,7 @@ import tensorflow as tf
 from maml_tf.core.losses import Batch
 from maml_tf.core.maml import Task
 from maml_tf.datasets.class_splits import SPLITS, standard_splits
+from maml_tf.datasets.image_preparation import ImagePreparation
 from maml_tf.datasets.packed_images import ImageClasses
 from maml_tf.errors import ConfigError, DataError, check_whole_number
 from maml_tf.tasks.few_shot import Episodes
@@ -34,10 +35,11 @@ class SampledTasks:
         seed: 0 <= seed < 2**64.
         split: the groups' split, one of `SPLITS`.
         scale: factor of the inputs.
+        prepare: makes such inputs of further images, if they are images.
     """
 
-    inputs: Any
-    targets: np.ndarray | None
+    inputs: Any = dataclasses.field(repr=False)
+    targets: np.ndarray | None = dataclasses.field(repr=False)
     groups: ImageClasses
     num_ways: int
     num_shots: int
@@ -45,6 +47,7 @@ class SampledTasks:
     seed: int = 0
     split: str = "train"
     scale: float | None = None
+    prepare: ImagePreparation | None = None
 
     def __post_init__(self):
         for name, least in (
@@ -53,6 +56,11 @@ class SampledTasks:
             ("num_queries", 1),
         ):
             check_whole_number(name, getattr(self, name), least)
+        check_whole_number("seed", self.seed, least=0)
+        if self.seed >= 2**64:
+            raise ConfigError(
+                f"seed must be below 2**64. Received: seed={self.seed}"
+            )
         what = "classes" if self.targets is None else "series"
         names, counts = self.groups.names, self.groups.counts
         if len(names) < self.num_ways:
