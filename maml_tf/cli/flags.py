@@ -31,8 +31,9 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "method",
     None,
-    "the method of meta-training: maml, meta_sgd, reptile or protonet "
-    "(prototypical networks) [maml]",
+    "the method of meta-training: maml, meta_sgd, reptile, protonet "
+    "(prototypical networks), matching, siamese, nearest (neighbor) or "
+    "finetuning [maml]",
 )
 flags.DEFINE_string(
     "baseline",

@@ -95,6 +95,18 @@ class ImageConfig(TrainingConfig):
                 "train_ways",
                 "num_ways",
             )
+        episodes = (self.train_ways, self.train_shots)
+        if (
+            episodes != (self.num_ways, self.num_shots)
+            and self.meta_method.train_batch_size is not None
+        ):
+            raise ConfigError(
+                f"method={self.method} trains on batches of all classes. Leave "
+                "out train_ways and train_shots.",
+                "method",
+                "train_ways",
+                "train_shots",
+            )
         if not re.fullmatch(r"[\w-]+", self.datasource, re.ASCII):
             raise ConfigError(
                 "datasource must be the name of a data set: letters, digits, "

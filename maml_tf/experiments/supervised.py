@@ -30,6 +30,7 @@ EVALUATION_SEED = 0  # the same held-out tasks for all runs
 
 # Candidates for fine-tuning a network that was not meta-trained.
 STEP_SIZES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+SEARCH_TASKS = 100  # validation tasks for those of a method
 
 
 class SupervisedExperiment(Experiment):
@@ -234,15 +235,17 @@ class SupervisedExperiment(Experiment):
 
         alpha, searched = settings.alpha, False
         if alpha is None and num_updates:
-            if trained and self.config.metatrain_iterations:
+            candidates = learner.method.step_sizes
+            if trained and self.config.metatrain_iterations and not candidates:
                 alpha = self.config.alpha
             elif trained and self.config.baseline == "oracle":
                 alpha = 0.0  # it knows the task
             else:
+                num_tasks = SEARCH_TASKS if candidates else NUM_TASKS
                 alpha = best_step_size(
-                    STEP_SIZES,
+                    candidates or STEP_SIZES,
                     lambda size: measure(
-                        "validation", NUM_TASKS, size, shown[0]
+                        "validation", num_tasks, size, shown[0]
                     ),
                     self.reports.better,
                     self.reports.worst,

@@ -79,7 +79,7 @@ class Served:
 
     @property
     def _adapts_weights(self) -> bool:
-        return bool(self.method.test_steps)
+        return self.method.fixed_outputs and bool(self.method.test_steps)
 
     @property
     def _params(self) -> list[tf.Tensor]:

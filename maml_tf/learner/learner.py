@@ -132,6 +132,13 @@ class Learner:
         # Iterations after which the population's statistics were measured.
         self.population_of: int | None = None
 
+    @functools.cached_property
+    def _outer_optimizer(self) -> keras.optimizers.Optimizer:
+        optimizer = keras.optimizers.get(self.method.outer_optimizer)
+        rate = self.method.outer_rate(float(optimizer.learning_rate))
+        optimizer.learning_rate = rate
+        return optimizer
+
     @property
     def method_variables(self) -> list[keras.Variable]:
         """What the method learns or carries along beside theta."""
@@ -200,10 +207,11 @@ class Learner:
                 taken there, so that the same call resumes after a stop.
             meta_batch_size: tasks per meta-step.
             optimizer: the outer optimizer, by its name, its configuration or
-                itself; None takes the method's, usually Adam. One given by name
-                is kept for later calls. As in Keras' `fit`, it scales the loss,
-                decays weights, and at the end replaces the weights with their
-                averages.
+                itself; None takes the method's, usually Adam, at Keras'
+                learning rate, which falls if the method says so. One given by
+                name is kept for later calls. As in Keras' `fit`, it scales the
+                loss, decays weights, and at the end replaces the weights with
+                their averages.
             validation: 200 of these tasks are evaluated at the end of each
                 epoch.
             statistics: as for `evaluate`, in validation.
@@ -236,7 +244,7 @@ class Learner:
         steps_per_epoch = int(steps_per_epoch)
         stream = self._training_stream(tasks)
         outer = self.trainer.optimizer(
-            self.method.outer_optimizer if optimizer is None else optimizer
+            self._outer_optimizer if optimizer is None else optimizer
         )
         end = self.iterations + iterations
         with contextlib.ExitStack() as stack:

@@ -61,6 +61,8 @@ class Method(abc.ABC):
             it fixes the number of classes.
         statistics: whose statistics normalize query sets in its paper's
             evaluation, one of `losses.STATISTICS`.
+        step_sizes: candidates for the step size on new tasks, of a method whose
+            training takes no updates.
         mean_loss: whether its paper takes the mean loss of the examples, where
             MAML's code takes the sum over them, divided by K.
         differentiates_updates: whether `task_gradient` is the derivative of
@@ -72,6 +74,7 @@ class Method(abc.ABC):
     outer_optimizer: ClassVar[str] = "adam"
     fixed_outputs: ClassVar[bool] = True
     statistics: ClassVar[str] = "transductive"
+    step_sizes: ClassVar[Sequence[float]] = ()
     mean_loss: ClassVar[bool] = False
     differentiates_updates: ClassVar[bool] = True
 
