@@ -4,11 +4,10 @@
     python run_experiment.py --datasource=glyphs
     python run_experiment.py --datasource=point
 
-meta-learns sinusoid regression, the classification of characters from one
-example, or to find a goal in the plane, and ends with a table and figures.
-Flags have the names and meanings of the original code's main.py; a flag that
-is not given takes the value that the paper uses for the experiment. README.md
-lists both.
+meta-learn sinusoid regression, the classification of characters from one
+example, and 2D navigation; each ends with a table and figures. Flags have the
+names and meanings of the original code's main.py; a flag that is not given
+takes the value that the paper uses for the experiment. README.md lists both.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The rows of the tables: what is compared, and in which settings."""
+"""The rows of the tables: what is compared, with which settings."""
 
 import dataclasses
 
@@ -16,10 +16,10 @@ class Entry:
     """A row of a table.
 
     Attributes:
-        name: what it is called.
-        package: what it needs, besides maml_tf's own requirements.
+        name: name of the row.
+        package: package it needs besides maml_tf's own requirements.
         module: the file with its classes.
-        classes: to choose the fastest from.
+        classes: candidates, of which the fastest is chosen.
         threads: likewise; each class is tried with each.
         second, first: the workloads that it can do with second derivatives
             and without.

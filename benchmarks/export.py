@@ -5,10 +5,10 @@
 
 One 5-way 1-shot Omniglot task, 3 updates, 5 query images: the network's own
 functions compiled for just that task and number of updates, the SavedModel's
-`adapt_and_predict`, and its `predict_adapted` with weights at hand. All are
-called in turn in one process, so that what else the machine does hits all
-alike; inputs are NumPy arrays, answers are read back. Weights do not change
-the time; without --run_dir they are random.
+`adapt_and_predict`, and its `predict_adapted` with weights adapted before. All
+are called in turn in one process, so that other load on the machine affects all
+alike; inputs are NumPy arrays, outputs are read back. Weights do not change the
+time; without --run_dir they are random.
 """
 
 import pathlib
@@ -45,7 +45,7 @@ WARM_UP = 10
 
 
 def in_training(model, by_support: bool) -> Callable:
-    """The same by the engine, with sizes known when it is compiled."""
+    """The same with the engine, with sizes known when it is compiled."""
     theta = [tf.convert_to_tensor(v) for v in model.trainable_variables]
     loss, adapts = cross_entropy(model, 1), which_adapt(model)
 

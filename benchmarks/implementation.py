@@ -1,4 +1,4 @@
-"""What the benchmark asks of an implementation."""
+"""The interface of the implementations that the benchmark times."""
 
 import abc
 import time
@@ -12,7 +12,7 @@ class Implementation(abc.ABC):
 
     Attributes:
         workload: what it works on.
-        window: meta-steps can be timed in multiples of it.
+        window: meta-steps are timed in multiples of it.
     """
 
     window = 1
@@ -23,7 +23,7 @@ class Implementation(abc.ABC):
     @staticmethod
     @abc.abstractmethod
     def start(threads: str, precision: str) -> None:
-        """Starts the framework, before the clock.
+        """Starts the framework, before timing.
 
         Args:
             threads: `default` for the framework's own choice, `one_per_op`
@@ -61,7 +61,7 @@ class Stepper(Implementation):
 
     @abc.abstractmethod
     def first_moments(self) -> list[np.ndarray]:
-        """Adam's, in the order and layout of the workload's weights.
+        """Adam's first moments, ordered and shaped like the workload's weights.
 
         They are sums of the meta-gradients so far, as the optimizer got them.
         """
@@ -70,7 +70,7 @@ class Stepper(Implementation):
         self._first_losses = self._call()
 
     def losses(self, count: int) -> list[list[float]]:
-        """[pre, post] of the first steps, asked right after `first_call`."""
+        """[pre, post] of the first steps; call it right after `first_call`."""
         losses = self._first_losses
         while len(losses) < count:
             losses += self._call()

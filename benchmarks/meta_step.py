@@ -2,9 +2,9 @@
 
     python benchmarks/meta_step.py
 
-Each implementation runs in a process of its own; the processes work in turn,
-one at a time, so that what else the machine does hits all alike. README.md
-says what is compared.
+Each implementation runs in a process of its own; the processes take turns, one
+at a time, so that other load on the machine affects all alike. README.md says
+what is compared.
 """
 
 import concurrent.futures
@@ -49,7 +49,7 @@ CHECKS_AT_ONCE = 2
 def start_fastest(
     entry: Entry, workload: str, order: str, seconds: float
 ) -> Worker:
-    """A worker of the fastest variant, settled to turns of about `seconds`."""
+    """A worker of the fastest variant, set to turns of about `seconds`."""
     fastest, tried = None, {}
     for variant in entry.variants(workload, order):
         worker = Worker(entry, variant, workload, order, "float32")
@@ -73,7 +73,7 @@ def in_double(
 ) -> tuple[list, list]:
     """Losses of some steps in double precision, and their meta-gradients.
 
-    There rounding is too small to hide that something else was computed.
+    There rounding is too small to hide a different computation.
     """
     worker = Worker(entry, variant, workload, order, "float64")
     losses = worker.ask("losses", WORKLOADS[workload].checked_steps)
@@ -109,7 +109,7 @@ def take_turns(
 ) -> dict[Entry, list[float]]:
     """Seconds per step in each round.
 
-    Those of which not even one step fits into a turn of `seconds` sit out
+    Implementations whose single step is longer than a turn of `seconds` sit out
     every other round.
     """
     times = {entry: [] for entry in workers}
@@ -185,7 +185,7 @@ def _difference(losses: list, expected: list) -> float:
 
 
 def _distance(gradients: list, expected: list) -> float:
-    """Of two vectors, relative to the length of the second."""
+    """The distance of two vectors, relative to the length of the second."""
     apart = np.linalg.norm(np.subtract(gradients, expected))
     return float(apart / np.linalg.norm(expected))
 

@@ -1,10 +1,10 @@
-"""Times an iteration of meta-reinforcement learning, and what physics takes.
+"""Times an iteration of meta-reinforcement learning, and its physics.
 
     python -m benchmarks.reinforcement --environment=cheetah_dir
 
-trains for a few iterations of the paper's size, with checkpoints and log, and
-prints the median seconds of an iteration (after the first, which compiles),
-those spent in the environment, and the peak memory of the process.
+Trains for a few iterations of the paper's size, with checkpoints and log, and
+prints the median seconds per iteration (after the first, which compiles), those
+spent in the environment, and the peak memory of the process.
 """
 
 import resource

@@ -1,4 +1,4 @@
-"""What the benchmark prints: tables, the loop's ratio, disagreements."""
+"""The benchmark's output: tables, the loop's ratio, disagreements."""
 
 from typing import Any
 
@@ -70,7 +70,7 @@ def show(workload: str, results: Results, console: Console) -> None:
 
 
 def disagreements(workload: str, results: Results) -> list[str]:
-    """Who does not compute what maml_tf's step does, in words."""
+    """Describes who does not compute what maml_tf's step does."""
     tolerances = {c: TOLERANCE_IN_DOUBLE for c in CHECKS}
     tolerances["float32"] = WORKLOADS[workload].tolerance
     return [

@@ -41,7 +41,7 @@ from maml_tf.tasks.sinusoids import Sinusoids
 from maml_tf.training.files import TrainingFiles
 
 ENDLESS = 10**9  # iterations
-CHECKPOINT_EVERY = 1000  # iterations, as training saves
+CHECKPOINT_EVERY = 1000  # iterations, as in training on sinusoids
 IMAGE_WINDOW = 50  # iterations of a training loop's turn on images
 NUM_CLASSES, NUM_IMAGES = 1100, 20  # Omniglot's for training
 
@@ -131,10 +131,11 @@ class TrainingLoop(Implementation):
     """`Learner.fit` in a directory: with its tasks, logs and checkpoints.
 
     It runs in a thread that waits, in a callback after each call of the
-    meta-step, for the next window of iterations. Every window sees a
-    checkpoint saved: of the 1000 iterations of the sinusoids' window training
-    saves one by itself; after the fewer of images', one is saved in addition.
-    Tasks are drawn as in training, those of images from classes of noise.
+    meta-step, for the next window of iterations. Every window includes a
+    checkpoint: training itself saves one in the 1000 iterations of the
+    sinusoids' window; in the shorter windows of images one is saved in
+    addition. Tasks are drawn as in training, those of images from classes of
+    noise.
     """
 
     def __init__(self, workload: Workload):

@@ -11,7 +11,7 @@ Parameters = dict[str, torch.Tensor]
 
 
 class BatchNorm(torch.nn.Module):
-    """By the batch's own statistics, with an offset but no scale."""
+    """Uses the batch's own statistics, with an offset but no scale."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -136,8 +136,8 @@ class PyTorch(Stepper):
         Args:
             parameters: by name.
             support: examples.
-            gradient_of: gives, of parameters, those to adapt and examples,
-                (gradients by name, loss).
+            gradient_of: (parameters, those to adapt, examples) -> (gradients
+                by name, loss).
         """
         losses = []
         for _ in range(self.workload.num_steps):
@@ -171,7 +171,7 @@ class PyTorch(Stepper):
         return value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
 
     def _to_keras(self, value: np.ndarray) -> np.ndarray:
-        """The other way round."""
+        """The inverse of `_to_torch`."""
         if value.ndim == 4:
             value = value.transpose(2, 3, 1, 0)
             return value[::-1, ::-1] if self._mirrored else value
@@ -235,7 +235,7 @@ class VmapOfGradients(Vmap):
 
 
 class Compiled(Vmap):
-    """The meta-gradient by `torch.compile`, Adam's step as it is."""
+    """Compiles the meta-gradient with `torch.compile`, but not Adam's step."""
 
     def __init__(self, workload: Workload):
         super().__init__(workload)

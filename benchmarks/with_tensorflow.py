@@ -14,7 +14,7 @@ from maml_tf.runtime import start_tensorflow
 
 
 def image_loss(net: ConvNet) -> LossFn:
-    """The loss of maml_tf's `conv_net`, of TensorFlow's own operations."""
+    """The loss of maml_tf's `conv_net`, with TensorFlow's own operations."""
     stride = 1 if net.max_pool else 2
 
     def logits(theta: Params, x: tf.Tensor) -> tf.Tensor:
@@ -46,7 +46,7 @@ def image_loss(net: ConvNet) -> LossFn:
 
 
 class GradientOutsideMap(Stepper):
-    """`tf.map_fn` gives each task's losses; the tape is around all of it.
+    """`tf.map_fn` computes each task's losses; the tape is around all of it.
 
     Attributes:
         jit_compile: whether XLA compiles the step.

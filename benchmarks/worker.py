@@ -1,10 +1,10 @@
-"""Runs one implementation, on the orders of meta_step.py.
+"""Runs one implementation, as meta_step.py requests.
 
     python worker.py MODULE CLASS WORKLOAD ORDER THREADS PRECISION
 
-ORDER is `first` or `second`, of the derivatives. Orders come as JSON lines on
-the standard input, [method, *arguments]; each is answered by a JSON line on
-the standard output.
+ORDER is `first` or `second`, of the derivatives. Requests come as JSON lines on
+standard input, [method, *arguments]; each is answered by a JSON line on
+standard output.
 """
 
 import dataclasses

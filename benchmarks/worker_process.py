@@ -58,7 +58,7 @@ class Worker:
         self.count = started["window"]
 
     def set_turn(self, seconds: float) -> None:
-        """Measures a step, and lets a turn be of about that length."""
+        """Measures a step, and sets turns to about that length."""
         self.seconds = self.ask("time_steps", self.count)
         windows = round(seconds / (self.seconds * self.count))
         if windows > 1:
@@ -66,7 +66,7 @@ class Worker:
             self.seconds = self.ask("time_steps", self.count)
 
     def ask(self, method: str, *arguments: Any) -> Any:
-        """Gives an order and waits for what it returns."""
+        """Sends a request and waits for the answer."""
         print(
             json.dumps([method, *arguments]),
             file=self._process.stdin,

@@ -1,4 +1,4 @@
-"""What all implementations work on: settings, weights and tasks, in NumPy."""
+"""The workloads: settings, weights and tasks, in NumPy."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ NUM_POINTS = 10  # of a sinusoid, in support and query set each
 
 
 class Examples(NamedTuple):
-    """Inputs and targets, with the axes that a workload gives them."""
+    """Inputs and targets; their leading axes depend on the use."""
 
     inputs: np.ndarray
     targets: np.ndarray
@@ -59,7 +59,7 @@ class Workload:
     """A meta-learning problem.
 
     Attributes:
-        name: what it is called.
+        name: name in tables and flags.
         meta_batch_size: tasks of a meta-step.
         alpha: inner step size.
         num_batches: different batches of tasks, to be used in turn.
@@ -68,8 +68,8 @@ class Workload:
         checked_steps: meta-steps of the comparison in double precision.
         num_steps: inner updates.
         net: None for sinusoids and their dense network.
-        num_queries: query images of a class; there is one support image.
-        noise: how much of an image is its own and not its class's.
+        num_queries: query images per class; there is one support image.
+        noise: the share of an image that is its own and not its class's.
         clip: bound of each element of the meta-gradient, or None.
         first_order: leave out second derivatives.
         precision: `float32` or `float64`.
@@ -93,13 +93,13 @@ class Workload:
     def weights(self) -> list[np.ndarray]:
         """Initial values in the order of the Keras model's variables.
 
-        Kernels are [..., in, out]. They are drawn so that adapting is of use
-        and rounding does not decide about the losses: dense ones with a
-        standard deviation of 0.3 and not the paper's 0.01, with which the
-        network hardly depends on its input for the first steps; kernels of
-        images three times as wide as Glorot's and the last layer's weights
-        with a standard deviation of 0.1 or 0.05, because with the paper's
-        the inner update overshoots far on random images.
+        Kernels are [..., in, out]. They are drawn so that adapting helps and
+        rounding does not determine the losses: dense ones with a standard
+        deviation of 0.3 and not the paper's 0.01, with which the network
+        hardly depends on its input for the first steps; kernels of images
+        three times as wide as Glorot's and the last layer's weights with a
+        standard deviation of 0.1 or 0.05, because with the paper's the inner
+        update overshoots far on random images.
         """
         rng = np.random.default_rng(0)
         weights = []
@@ -118,7 +118,7 @@ class Workload:
 
     @property
     def adapts(self) -> list[bool]:
-        """Which of the weights the inner updates change."""
+        """For each weight, whether the inner updates change it."""
         if self.net is None:
             return [True] * len(self.weights)
         return [True, True, False] * 4 + [True] * 2  # kernel, bias, offset
@@ -132,7 +132,7 @@ class Workload:
         return self._images(self.net, rng)
 
     def batches(self, first: int, count: int) -> Tasks:
-        """`count` batches, `first` being any number of batches before."""
+        """`count` batches following the first `first`, any number of them."""
         first %= self.num_batches
         if first + count <= self.num_batches:
             wanted = slice(first, first + count)  # nothing is copied
@@ -180,7 +180,7 @@ class Workload:
         return Tasks(images(1), images(self.num_queries))
 
     def _rounded(self, array: np.ndarray) -> np.ndarray:
-        """Values of single precision, in the workload's own."""
+        """Values rounded to single precision, in the workload's dtype."""
         return array.astype(np.float32, copy=False).astype(
             self.precision, copy=False
         )

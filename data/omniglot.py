@@ -1,4 +1,4 @@
-"""Gets Omniglot ready, from a clone: `maml-tf data omniglot`."""
+"""Prepares Omniglot, from a clone: `maml-tf data omniglot`."""
 
 import sys
 

@@ -1,11 +1,11 @@
-"""How near the edge of stability does meta-training bring the inner loop?
+"""How close to the edge of stability does meta-training bring the inner loop?
 
     python -m examples.curvature logs/sinusoid.maml...
 
 Gradient descent on a quadratic diverges if step size times the largest
 eigenvalue of the Hessian exceeds 2. For the test tasks of a sinusoid run this
 prints that product (with the Gauss-Newton part of the Hessian, at the
-meta-learned parameters), and how much of the mean error the worst tasks make.
+meta-learned parameters), and how much the worst tasks add to the mean error.
 """
 
 import pathlib

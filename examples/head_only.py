@@ -1,10 +1,10 @@
-"""A pretrained backbone of which only the head adapts (ANIL).
+"""A network with a pretrained backbone, of which only the head adapts (ANIL).
 
     python -m examples.head_only
 
-The backbone first learns to tell many classes apart, as networks that one
-downloads have. Then the whole network is meta-trained, but inner updates
-change the last layer only ("Almost No Inner Loop", Raghu et al. 2020,
+The backbone first learns to classify many classes, like networks that can be
+downloaded. Then the whole network is meta-trained, but inner updates change
+only the last layer ("Almost No Inner Loop", Raghu et al. 2020,
 https://arxiv.org/abs/1909.09157). Prints the accuracy on new classes before
 and after meta-training.
 """

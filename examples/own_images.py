@@ -2,10 +2,10 @@
 
     python -m examples.own_images
 
-Stands in for your folder: one of drawn characters, made on the spot. Keras'
-BatchNormalization is exchanged for the exact layer, and a line says so. Prints
-the accuracy on classes that training never saw, by the statistics of the
-support set and of the query set.
+A folder of drawn characters, made on the spot, stands in for yours. Keras'
+BatchNormalization is replaced with the exact layer, and a log line says so.
+Prints the accuracy on classes that training never saw, with the statistics of
+the support set and of the query set.
 """
 
 import pathlib

@@ -3,8 +3,8 @@
     python -m examples.own_regression
 
 Each series is a cup of some size in some room, with a few noisy temperatures.
-From five of them the network says the whole curve. Prints a table and draws
-logs/own_regression.png.
+From five of them the network predicts the whole curve. Prints a table and
+draws logs/own_regression.png.
 """
 
 import pathlib

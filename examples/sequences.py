@@ -2,10 +2,10 @@
 
     python -m examples.sequences
 
-Each task is a sensor that lags behind what it measures, by a time and with a
-gain of its own. From what there was to measure in the last eight seconds the
-network says what the sensor shows, after adapting to ten such readings. With
-unroll=True all tasks are computed at once. Prints a table.
+Each task is a sensor with a gain and a lag of its own. From the true values of
+the last eight seconds the network predicts what the sensor shows, after
+adapting to ten such readings. With unroll=True all tasks are computed at once.
+Prints a table.
 """
 
 import keras

@@ -2,10 +2,10 @@
 
     python examples/serve.py DIRECTORY
 
-Needs TensorFlow and NumPy, but neither maml_tf nor Keras. DIRECTORY is what
-`run_experiment.py --export_dir` or `maml_tf.export` wrote. A support set of
-random inputs stands for the data of a new task; each further line of standard
-output is one query, answered with the weights that were adapted to it.
+Needs TensorFlow and NumPy, but neither maml_tf nor Keras. DIRECTORY was written
+by `run_experiment.py --export_dir` or `Learner.export`. A support set of random
+inputs stands in for the data of a new task; each further line of standard
+output is one query, answered with the weights adapted to that set.
 """
 
 import sys
@@ -18,7 +18,7 @@ NUM_SUPPORT, NUM_UPDATES, NUM_QUERIES = 5, 3, 5
 
 
 class AdaptedModel:
-    """A model that learned a new task; it can be asked from many threads."""
+    """A model adapted to a new task; many threads may call it."""
 
     def __init__(self, signatures, inputs, targets, num_updates):
         """
@@ -37,13 +37,13 @@ class AdaptedModel:
             self._kept["support_inputs"] = inputs
 
     def __call__(self, inputs):
-        """Answers for any number of inputs, by name."""
+        """Predictions for any number of inputs, by name."""
         answers = self._predict(query_inputs=inputs, **self._kept)
         return {name: value.numpy() for name, value in answers.items()}
 
 
 def random_like(spec, count, rng):
-    """`count` examples as a signature takes them."""
+    """`count` examples that a signature can take."""
     shape = (count, *spec.shape[1:])
     if spec.dtype.is_integer:
         return tf.constant(np.arange(count) % 2, spec.dtype)

@@ -3,9 +3,9 @@
     python -m examples.two_inputs
 
 Each task is a shop: how much it sells depends on the price and on the day of
-the week, each shop in its own way. Inputs are a dictionary, as the model has
-them. Fits once with a fixed step size and once with learned ones (Meta-SGD),
-and prints both tables.
+the week, each shop in its own way. Inputs are a dictionary, like the model's.
+Fits once with a fixed step size and once with learned ones (Meta-SGD), and
+prints both tables.
 """
 
 import keras

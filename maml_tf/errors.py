@@ -9,8 +9,8 @@ class ExperimentError(Exception):
     """Base class: says what was wrong, what was expected, what to do.
 
     Attributes:
-        fields: names of settings in the message, in whose place the command
-            line names its flags.
+        fields: names of settings in the message, which the command line
+            replaces with its flags.
     """
 
     def __init__(self, message: str, *fields: str):

@@ -1,6 +1,7 @@
 """Writing and reading files so that a crash or another process does no harm."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -73,9 +74,12 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     checks that first.
 
     Raises:
-        OSError: if it cannot be read.
+        OSError: if it is no regular file or cannot be read.
         ValueError: if it is not JSON.
     """
+    if path.exists() and not path.is_file():
+        # Reading a pipe would wait for whoever writes to it.
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
     try:
         content = json.loads(path.read_bytes())
     except RecursionError as e:

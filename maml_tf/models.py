@@ -7,10 +7,13 @@ sections 5.1 and 5.2 of the paper. Normalization uses the exact layers of
 
 import keras
 
+from maml_tf.errors import ConfigError
 from maml_tf.layers.activation import ReLU
 from maml_tf.layers.convolution import Conv2D
 from maml_tf.layers.normalization import BatchNormalization, GroupNormalization
 from maml_tf.layers.normalized_convolution import NormalizedConv2D
+
+SMALLEST_FOR_KOCH = 65  # pixels that leave its last convolution something
 
 
 def normalization_layer(norm: str | None) -> list[keras.layers.Layer]:
@@ -146,6 +149,55 @@ def conv_net(
         head = _normal(head_init, head.seed)
     if num_ways is not None:
         layers.append(keras.layers.Dense(num_ways, kernel_initializer=head))
+    return keras.Sequential([keras.Input(image_shape), *layers])
+
+
+def koch_net(image_shape: tuple[int, int, int], seed: int = 0) -> keras.Model:
+    """Koch's network for siamese pairs: embeddings of 4096 numbers.
+
+    "Siamese Neural Networks for One-shot Image Recognition", 2015, figure 4,
+    without the layer that compares two embeddings. Weights of convolutions are
+    normal with standard deviation 0.01, of the dense layer 0.2, all biases of
+    mean 0.5 and standard deviation 0.01.
+
+    Args:
+        image_shape: (height, width, channels); (105, 105, 1) in the paper.
+        seed: of the initial weights.
+
+    Raises:
+        ConfigError: if the images are too small.
+    """
+    if min(image_shape[:2]) < SMALLEST_FOR_KOCH:
+        raise ConfigError(
+            f"Koch's network needs images of at least {SMALLEST_FOR_KOCH} "
+            f"pixels; the paper's have 105. Received: {image_shape}"
+        )
+    seeds = _layer_seeds(seed)
+
+    def normal(stddev: float, mean: float = 0.0) -> keras.Initializer:
+        return keras.initializers.RandomNormal(mean, stddev, next(seeds))
+
+    layers: list[keras.layers.Layer] = []
+    for filters, size in ((64, 10), (128, 7), (128, 4), (256, 4)):
+        layers += [
+            Conv2D(
+                filters,
+                size,
+                kernel_initializer=normal(0.01),
+                bias_initializer=normal(0.01, 0.5),
+            ),
+            ReLU(),
+            keras.layers.MaxPooling2D(2),
+        ]
+    layers[-1] = keras.layers.Flatten()  # no pool behind the last one
+    layers.append(
+        keras.layers.Dense(
+            4096,
+            "sigmoid",
+            kernel_initializer=normal(0.2),
+            bias_initializer=normal(0.01, 0.5),
+        )
+    )
     return keras.Sequential([keras.Input(image_shape), *layers])
 
 

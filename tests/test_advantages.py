@@ -41,6 +41,37 @@ def test_generalized_advantages_are_return_minus_prediction_at_lambda_1():
     np.testing.assert_allclose(found, returns - values, rtol=1e-12)
 
 
+def test_generalized_advantages_of_several_tasks_are_those_of_each():
+    rng = np.random.default_rng(1)
+    rewards, values = rng.normal(size=(2, 3, 8))
+    ends = np.zeros((3, 8), bool)
+    ends[0, [3, 7]] = ends[1, [0, 5]] = ends[2, 7] = True
+    rewards[1, 6:] = values[1, 6:] = 0.0  # after the last episode
+    expected = np.zeros_like(values)
+    for task, t in np.ndindex(3, 8):
+        following = t
+        while True:
+            last = ends[task, following] or following == 7
+            expected[task, t] += advantages.GAMMA ** (following - t) * (
+                rewards[task, following]
+                + (
+                    0
+                    if last
+                    else advantages.GAMMA * values[task, following + 1]
+                )
+                - values[task, following]
+            )
+            if last:
+                break
+            following += 1
+    np.testing.assert_allclose(
+        advantages.generalized_advantages(rewards, values, ends),
+        expected,
+        rtol=1e-12,
+        atol=1e-12,
+    )
+
+
 def test_experience_standardizes_each_task_and_pads_with_zeros():
     rng = np.random.default_rng(0)
     mask = np.ones((2, 30), bool)

@@ -1,4 +1,4 @@
-"""What imports what, how large packages are, and where flags are named."""
+"""Imports between packages, their sizes, and where flags are named."""
 
 import ast
 import collections
@@ -99,7 +99,7 @@ def own_imports() -> list[Import]:
 
 
 def package(module: str) -> str:
-    """What `FLOORS` calls it."""
+    """Its name in `FLOORS`."""
     return module.partition(".")[2].split(".")[0]
 
 

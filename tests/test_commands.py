@@ -24,7 +24,7 @@ def run(*command):
 
 
 def help_of(capsys, *arguments):
-    """What a command prints, in this process, when it is asked for help."""
+    """The help that a command prints, in this process."""
     with pytest.raises(SystemExit) as stop:
         main([*arguments, "--help"])
     assert not stop.value.code
@@ -71,7 +71,8 @@ def test_an_unknown_sub_command_ends_in_one_line(words):
         main(words.split())
     assert str(stop.value) == (
         f"error: unknown sub-command: {words}. Expected one of: "
-        f"{', '.join(SUB_COMMANDS)}; or flags alone, as --datasource=glyphs."
+        f"{', '.join(SUB_COMMANDS)}; or flags alone, such as "
+        "--datasource=glyphs."
     )
 
 

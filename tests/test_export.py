@@ -77,7 +77,7 @@ class Case:
         }
 
     def adapted(self, task, num_updates):
-        """By the engine: all weights after the updates."""
+        """The engine's weights after the updates."""
         support = Batch(task["support_inputs"], task["support_targets"])
         return adapt(
             self.loss,
@@ -88,7 +88,7 @@ class Case:
         ).iterates[-1]
 
     def predicted(self, theta, task):
-        """By the engine: what the query set is."""
+        """The engine's predictions for the query set."""
         outputs = losses.predict(
             self.model,
             theta,
@@ -506,7 +506,7 @@ def test_nothing_is_overwritten_and_nothing_half_written(tmp_path):
     case = regression()
     (tmp_path / "notes").write_text("mine")
     for path in (tmp_path, tmp_path / "notes"):
-        with pytest.raises(ExportError, match="is already there"):
+        with pytest.raises(ExportError, match="already exists"):
             case.export(path)
 
     def broken(theta, batch):
@@ -534,12 +534,12 @@ class Subclassed(keras.Model):
         return self.head(x)
 
 
-def test_what_a_subclassed_model_takes_must_be_said(tmp_path):
+def test_a_subclassed_model_needs_inputs(tmp_path):
     model = Subclassed()
     x = np.ones((2, 3), "float32")
     model(x)
     loss = losses.mean_squared_error(model)
-    with pytest.raises(ValueError, match="Give inputs"):
+    with pytest.raises(ValueError, match="Pass inputs"):
         export_adaptation(tmp_path / "model", model, loss, 0.1)
     export_adaptation(tmp_path / "model", model, loss, 0.1, inputs=x)
     answers = serve(tmp_path / "model", "predict", query_inputs=x)
@@ -573,7 +573,7 @@ def test_probabilities_of_a_model_that_ends_in_softmax(tmp_path):
         ({"statistics": "running"}, "statistics must be one of"),
     ],
 )
-def test_settings_that_make_no_sense(tmp_path, settings, expected):
+def test_invalid_settings_are_refused(tmp_path, settings, expected):
     case = regression()
     case.settings = settings
     with pytest.raises(ValueError, match=expected):

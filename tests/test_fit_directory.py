@@ -42,7 +42,7 @@ def assert_same(a, b):
 
 
 @pytest.mark.parametrize("settings", [{}, {"method": MetaSGD()}])
-def test_the_same_call_goes_on(settings, tmp_path):
+def test_the_same_call_resumes(settings, tmp_path):
     through = fit(tmp_path / "a", made=learner(**settings))
     fit(tmp_path / "b", 70, made=learner(**settings))
     resumed = fit(tmp_path / "b", made=learner(**settings))
@@ -66,7 +66,7 @@ Learner(dense_net(1, (4,), 1), "mse").fit(
 """
 
 
-def test_a_killed_training_ends_with_the_same_bits(tmp_path):
+def test_a_killed_training_ends_bit_identical(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, tmp_path / "b"])
     deadline = time.monotonic() + 60
     while not list((tmp_path / "b" / "checkpoints").glob("0*")):

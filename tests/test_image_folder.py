@@ -28,7 +28,7 @@ def write_image(path, color=(200, 100, 50), size=(20, 16), mode="RGB"):
 
 
 def write_classes(folder, names, num_images=2):
-    """Writes classes in whose first pixel's red one can tell them apart."""
+    """Writes classes that the red of their first pixels tells apart."""
     for i, name in enumerate(names):
         for j in range(num_images):
             write_image(folder / name / f"{j}.png", (10 * i + j, 0, 0))
@@ -115,16 +115,16 @@ class TestFolders:
                 r"1 of 5 files .*\n.*a.PNG: it is in no class' folder$",
             ),
             (
-                lambda s: (s / "train" / "dog" / "a.bmp").touch(),
-                r"a.bmp: it is not a .jpg, .jpeg, .png file$",
+                lambda s: (s / "train" / "dog" / "a.svg").touch(),
+                r"a.svg: it is not a .jpg, .jpeg, .* .pnm file$",
             ),
             (
                 lambda s: (s / "train" / "dog" / "more").mkdir(),
-                "more: it is not a .jpg",
+                "more: it is a folder; a class' folder holds images only",
             ),
             (
                 lambda s: os.mkfifo(s / "train" / "dog" / "pipe.png"),
-                "pipe.png: it is not a .jpg",
+                "pipe.png: it is not a file",
             ),
             (
                 lambda s: write_classes(s / "train", ["b\udcffd"]),
@@ -148,7 +148,7 @@ class TestFolders:
 
 class TestImages:
     def pixels(self, tmp_path, file, size=8):
-        """What becomes of an image file."""
+        """The pixels that an image file is packed as."""
         folder = tmp_path / "in" / "train" / "class"
         folder.mkdir(parents=True)
         file(folder)
@@ -216,7 +216,7 @@ class TestImages:
             pack(source, tmp_path / "out")
         lines = str(error.value).splitlines()
         assert lines[0].startswith("12 of 19 files cannot be used, so none")
-        assert "empty0.jpg: it is not a JPEG or PNG image" in lines[1]
+        assert "empty0.jpg: it is not a BMP, GIF, JPEG, PNG" in lines[1]
         assert "cut.png: it cannot be decoded" in lines[9]
         assert "huge.png: it has too many pixels" in lines[10]
         assert lines[11:] == ["  and 2 more"]
@@ -241,8 +241,13 @@ class TestCommand:
         with pytest.raises(DataError, match="--source and --name are needed"):
             prepare(command, "--name=mine")
 
-    @pytest.mark.parametrize("size", ["0", "-1", "big"])
-    def test_the_size_is_positive(self, size):
+    def test_the_size_may_be_a_pair(self, source, tmp_path):
+        arguments = (f"--source={source}", "--name=mine", "--size=6x8")
+        said = prepare(command, *arguments, f"--output_dir={tmp_path / 'out'}")
+        assert "mine: 4 classes, 8 images of 6x8x3 (6x8 with Lan" in said
+
+    @pytest.mark.parametrize("size", ["0", "-1", "big", "3x", "1x2x3", "2.5"])
+    def test_other_sizes_are_refused(self, size):
         with pytest.raises(flags.IllegalFlagValueError, match="size"):
             prepare(command, f"--size={size}")
 

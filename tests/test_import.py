@@ -83,7 +83,7 @@ def test_standard_error_stays_where_it_is():
     assert done.stdout == "done\n"
 
 
-def test_layers_are_registered_with_a_keras_that_is_there():
+def test_layers_are_registered_with_a_keras_already_imported():
     done = python(
         "import keras, maml_tf\n"
         "print(keras.saving.get_registered_object('maml_tf>Conv2D').__name__)"

@@ -60,7 +60,7 @@ def test_killed_runs_end_bit_identical(tmp_path):
     assert final_state(logdir) == final_state(tmp_path / "through")
 
 
-def test_an_interrupted_run_says_how_to_go_on(tmp_path):
+def test_an_interrupted_run_says_how_to_resume(tmp_path):
     process = start(f"--logdir={tmp_path}", "--compare=False")
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("*/checkpoints/0*")):

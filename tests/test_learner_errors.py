@@ -1,4 +1,4 @@
-"""What a learner refuses, in its users' words."""
+"""Errors of a learner, in its users' words."""
 
 import json
 
@@ -41,11 +41,11 @@ class Unbuilt(keras.Model):
     ("model", "message"),
     [
         (lambda: "resnet", "model must be a keras.Model. Received: str"),
-        (Unbuilt, "has no weights yet. Begin it with a keras.Input"),
+        (Unbuilt, "has no weights yet. Start it with a keras.Input"),
         (frozen, "has no trainable variables.*trainable=True"),
         (
             lambda: net(layers=[keras.layers.Dropout(0.5, name="drop")]),
-            r"draw random numbers .*drop\. Take them out, or .*rate to 0",
+            r"draw random numbers .*drop\. Remove them, or .*rate to 0",
         ),
         (
             lambda: net(layers=[keras.layers.GaussianNoise(0.5)]),
@@ -78,7 +78,7 @@ def test_layers_that_draw_nothing_are_welcome():
         ({"metrics": ["accuracy"]}, "accuracy is a metric of classification"),
         ({"metrics": [keras.metrics.MeanSquaredError()]}, "keep a state"),
         ({"metrics": [3]}, "must be a name or a function"),
-        ({"metrics": ["mae", "mae"]}, "need names that differ"),
+        ({"metrics": ["mae", "mae"]}, "need different names"),
     ],
 )
 def test_arguments_that_make_no_sense(arguments, message):
@@ -149,12 +149,12 @@ def test_losses_that_do_not_fit_the_outputs(model, loss, y, message):
 @pytest.mark.parametrize(
     ("y", "message"),
     [
-        (LABELS.astype("float32"), r"integer labels .* float32. Give y.astype"),
+        (LABELS + 0.5, r"integer labels .* float32. Pass y.astype"),
         (LABELS + 1, "must be 0, ..., 2, .* labels from 1 to 3"),
         (LABELS - 1, "labels from -1 to 1"),
         (LABELS * 0 + 1, "support set has examples of one class only"),
         (LABELS[:3], "must have the same number of examples"),
-        (list("abca"), "must be arrays of numbers. Received: dtype <U1"),
+        (list("abcd"), "must be 0, ..., 2, .* labels from 0 to 3"),
         (np.array(1), "need a first axis of examples"),
     ],
 )
@@ -213,7 +213,7 @@ def test_examples_must_be_like_those_before():
     with pytest.raises(DataError, match=r"cannot take .* takes \(None, 2\)"):
         learner.adapt(np.ones((4, 3)), Y)
     adapted = learner.adapt(X, Y)
-    for x in (np.ones(2), np.ones((1, 3)), {"a": X}, X.astype(int)):
+    for x in (np.ones(2), np.ones((1, 3)), {"a": X}):
         with pytest.raises(DataError, match=r"inputs must be like .* x\[None"):
             adapted.predict(x)
     with pytest.raises(DataError, match="targets must be like"):
@@ -251,7 +251,7 @@ def test_optimizers_that_cannot_be_used():
         learner.fit(tasks, 1, optimizer="sdg")
     used = keras.optimizers.SGD()
     used.build(net().trainable_variables)
-    with pytest.raises(ConfigError, match="learned with other variables"):
+    with pytest.raises(ConfigError, match="used with other variables"):
         learner.fit(tasks, 1, optimizer=used)
 
 
@@ -309,9 +309,9 @@ class TestFiles:
         )
 
     def test_what_is_no_saved_learner(self, tmp_path):
-        with pytest.raises(ConfigError, match="is no saved learner"):
+        with pytest.raises(ConfigError, match="is not a saved learner"):
             Learner.load(tmp_path)
-        with pytest.raises(ConfigError, match="exists and is no saved learner"):
+        with pytest.raises(ConfigError, match="exists and is not a saved"):
             Learner(net(), "mse").save(tmp_path)
         Learner(net(), "mse").save(tmp_path / "saved")
         settings = tmp_path / "saved" / "learner.json"

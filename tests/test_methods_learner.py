@@ -217,7 +217,9 @@ def test_one_shot_prototypes_are_the_embeddings():
     x = np.array([[0.0, 1.0], [2.0, -1.0], [1.0, 1.0]], "float32")
     adapted = learner.adapt(x, np.array([1, 0, 2], "int32"))
     np.testing.assert_allclose(
-        adapted.state, model(x).numpy()[[1, 0, 2]], rtol=1e-6
+        adapted.state["prototypes"],
+        model(x).numpy()[[1, 0, 2]],
+        rtol=1e-6,
     )
 
 

@@ -189,7 +189,7 @@ def test_without_trained_networks_it_says_where_they_are(installed):
     assert done.returncode == 1
     assert done.stderr == (
         "error: There is no run directory trained/omniglot_5way. Trained "
-        "networks are not part of the installed package: they lie in the "
-        "directory trained/ of its source repository. Name the path of that "
+        "networks are not part of the installed package: they are in the "
+        "directory trained/ of its source repository. Give the path of that "
         "directory in a clone, or train a run first.\n"
     )

@@ -93,9 +93,9 @@ def test_updates_of_tasks_do_not_mix_and_move_the_deviation(policy):
 
 def test_a_network_of_other_sizes_is_refused():
     config = RLConfig.for_environment("point")
-    with pytest.raises(ConfigError, match="takes 2 numbers and gives 2"):
+    with pytest.raises(ConfigError, match="takes 2 numbers and returns 2"):
         PolicyLearner(config, policy_net(3, 2))
-    with pytest.raises(ValueError, match="must give"):
+    with pytest.raises(ValueError, match="must return"):
         GaussianPolicy(
             keras.Sequential([keras.Input((4, 2)), keras.layers.Dense(2)])
         )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import pytest
 
@@ -24,7 +25,7 @@ def run(tmp_path):
     return RunDirectory.for_training(tmp_path, CONFIG, resume=True)
 
 
-def test_settings_and_versions_lie_in_it(run):
+def test_it_holds_settings_and_versions(run):
     assert run.begin_stretch(0) == ""
     content = json.loads((run.path / "config.json").read_text())
     (stretch,) = content["stretches"]
@@ -38,7 +39,7 @@ def test_settings_and_versions_lie_in_it(run):
     assert RunDirectory.open(run.path) == run
 
 
-def test_a_longer_run_goes_on_in_it(run, tmp_path):
+def test_a_longer_run_continues_in_it(run, tmp_path):
     longer = SinusoidConfig(metatrain_iterations=20)
     again = RunDirectory.for_training(tmp_path, longer, resume=True)
     assert again.path == run.path
@@ -47,7 +48,7 @@ def test_a_longer_run_goes_on_in_it(run, tmp_path):
     assert RunDirectory.open(run.path).config == longer
 
 
-def test_starting_anew_moves_the_old_run_aside(run, tmp_path):
+def test_starting_over_moves_the_old_run_aside(run, tmp_path):
     (run.path / "train.csv").write_text("precious")
     for number in (1, 2):
         again = RunDirectory.for_training(tmp_path, CONFIG, resume=False)
@@ -72,8 +73,11 @@ def test_another_run_under_its_name_is_refused(run, tmp_path):
         ({"datasource": "cifar"}, "does not hold the settings"),
         ({"config": SETTINGS | {"momentum": 1}}, "momentum: unknown"),
         ({"config": SETTINGS | {"alpha": -1}}, "alpha must be a positive"),
-        ({"config": SETTINGS | {"num_steps": "1"}}, "and whole. Received: "),
-        ({"config": SETTINGS | {"alpha": "1"}}, "of another type"),
+        (
+            {"config": SETTINGS | {"num_steps": "1"}},
+            "a whole number, at least 1 and below",
+        ),
+        ({"config": SETTINGS | {"alpha": "1"}}, "has the wrong type"),
         ({"config": {"alpha": 0.1}}, r"\(baseline, beta, .*: missing\)"),
         ({"config": [1]}, "does not hold the settings"),
     ],
@@ -89,6 +93,12 @@ def test_a_damaged_config_is_refused(run, text):
     (run.path / "config.json").write_text(text)
     with pytest.raises(RunDirectoryError, match="config.json|format"):
         RunDirectory.open(run.path)
+
+
+def test_a_pipe_is_no_config(tmp_path):
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(RunDirectoryError, match="not a regular file"):
+        RunDirectory.open(tmp_path)
 
 
 def test_a_directory_without_a_run_names_the_runs_beside_it(run, tmp_path):

@@ -103,9 +103,29 @@ def test_a_second_time_nothing_is_trained_again(logdir, capsys):
         f"--logdir={logdir}", "--metatrain_iterations=2000", "--compare=False"
     )
     output = " ".join(capsys.readouterr().out.split())
-    assert "2000 iterations were done before" in output
-    assert "metatrain_iterations 2000, meta_batch_size 25, num_sh" in output
+    assert "already trained for 2000 iterations" in output
+    assert "meta_batch_size 25, num_shots (--update_batch_size) 10" in output
     assert (logdir / MAML / "results.json").read_text() == before
+
+
+def test_results_can_go_elsewhere(trained, tmp_path):
+    run = trained / MAML
+    before = {p: p.stat().st_mtime_ns for p in run.rglob("*")}
+    command(
+        f"--run_dir={run}",
+        "--train=False",
+        "--test_tasks=20",
+        f"--output_dir={tmp_path}/elsewhere",
+    )
+    assert (tmp_path / "elsewhere" / "results_tasks20.json").is_file()
+    assert {p: p.stat().st_mtime_ns for p in run.rglob("*")} == before
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match="Name another .*--output_dir"):
+        command(
+            f"--run_dir={run}",
+            "--train=False",
+            f"--output_dir={tmp_path}/file",
+        )
 
 
 @pytest.mark.slow
@@ -171,7 +191,7 @@ def test_a_run_can_be_evaluated_with_step_size_zero(logdir):
     results = json.loads((run / "results_stepsize0.0.json").read_text())
     means = {u["mean"] for u in results["evaluations"][0]["updates"]}
     assert len(means) == 1
-    warning = "The original's code evaluates otherwise"
+    warning = "The original's code evaluates differently"
     assert warning in (run / "report_stepsize0.0.md").read_text()
     assert warning not in (run / "comparison.md").read_text()
 
@@ -255,10 +275,10 @@ def test_other_objectives_and_networks_run(tmp_path):
             "--train=False --update_lr=-1 --train_update_lr=0.01",
             "--update_lr must not be negative",
         ),
-        ("--num_updates=0", "--num_updates must be at least 1"),
+        ("--num_updates=0", "--num_updates must be .* at least 1"),
         ("--update_lr=-0.1", "--update_lr must be a positive number"),
         ("--meta_lr=-1", "--meta_lr must be a positive number"),
-        ("--update_batch_size=0", "--update_batch_size must be at least 1"),
+        ("--update_batch_size=0", "--update_batch_size must be .* at least 1"),
         ("--norm=weight_norm", r"--norm must be one of \('batch_norm', "),
         ("--baseline=none", "--baseline must be one of"),
         ("--baseline=oracle --datasource=omniglot", "does not go with"),

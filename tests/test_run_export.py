@@ -127,7 +127,7 @@ def test_what_cannot_be_exported_ends_in_one_line(trained, tmp_path):
         (["--export_dir=x"], "--export_dir goes with --train=False"),
         (
             [f"--export_dir={tmp_path.parent}", "--train=False", run],
-            "is already there",
+            "already exists",
         ),
         (
             [
@@ -157,6 +157,6 @@ def test_a_pretrained_network_needs_a_step_size(trained, tmp_path):
         f"--run_dir={trained['pretrained']}",
         f"--export_dir={tmp_path / 'exported'}",
     ]
-    assert "Give one by --update_lr" in error_of(*export)
+    assert "Set --update_lr" in error_of(*export)
     command(*export, "--update_lr=0.02")
     assert (tmp_path / "exported" / "saved_model.pb").exists()

@@ -27,7 +27,7 @@ def equal(a, b):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Images whose red says the class and whose green says the image."""
+    """Images whose red is the class and whose green is the image."""
     for c in range(CLASSES):
         (tmp_path / f"class {c:02}").mkdir()
         for j in range(EACH):
@@ -37,7 +37,7 @@ def folder(tmp_path):
 
 
 def labelled(num=CLASSES, each=EACH):
-    """x says the class and the example; y is shuffled."""
+    """x holds the class and the example; y is shuffled."""
     y = np.random.default_rng(0).permutation(np.repeat(np.arange(num), each))
     return np.stack([y, np.arange(len(y))], axis=1).astype("float32"), y
 
@@ -170,7 +170,7 @@ class TestArrays:
         ("x", "y", "message"),
         [
             (np.ones((3, 2)), np.eye(3), "For one-hot labels give y.argmax"),
-            (np.ones((3, 2)), np.array([0.0, 1, 2]), "integers or strings"),
+            (np.ones((3, 2)), np.array([0.5, 1, 2]), "integers or strings"),
             (np.ones((4, 2)), np.arange(3), "the same number of examples"),
             (np.ones((3, 2)), np.zeros(3, int), "one class only"),
             (np.full((3, 2), np.nan), np.arange(3), "not finite: nan at index"),
@@ -230,27 +230,7 @@ class TestSeries:
         one = tasks_from_series(file, 2, 3).tasks(2, 4)
         assert equal(one, tasks_from_series(series, 2, 3).tasks(2, 4))
 
-    @pytest.mark.parametrize(
-        ("text", "columns", "message"),
-        [
-            (CSV, ("id", ["x"], ["y"]), "has no column x. It has: id, t,"),
-            ("id,y\na,1\n", None, "needs at least three columns"),
-            ("", None, "needs at least three columns"),
-            ("id,x,y\n", None, "has a first line, but no points"),
-            ("id,x,y\na,1,2\na,,2\n", None, "point 2: a number is missing"),
-            ("id,x,y\na,1,2\na,1\n", None, "point 2: a number is missing"),
-            ("id,x,y\na,1,nan\na,1,2\n", None, "not finite: nan"),
-        ],
-    )
-    def test_files_that_cannot_be_used(self, tmp_path, text, columns, message):
-        path = tmp_path / "bad.csv"
-        path.write_text(text)
-        with pytest.raises(DataError, match=message):
-            tasks_from_series(path, 1, columns=columns)
-
-    def test_series_that_cannot_be_used(self, tmp_path):
-        with pytest.raises(DataError, match="cannot be read"):
-            tasks_from_series(tmp_path / "none.csv", 1)
+    def test_series_that_cannot_be_used(self):
         with pytest.raises(DataError, match="must be pairs"):
             tasks_from_series([(np.ones(3), np.ones(2))], 1)
         short = [(np.ones(9), np.ones(9)), (np.ones(3), np.ones(3))]

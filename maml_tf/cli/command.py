@@ -1,4 +1,4 @@
-"""What sub-commands have in common: help, flags of their own, errors."""
+"""Helpers of the sub-commands: help, flags of their own, errors."""
 
 import contextlib
 import sys
@@ -33,17 +33,17 @@ def parse(
 ) -> list[str]:
     """Parses the command line of a sub-command, or exits.
 
-    Not by `absl.app.run`: it would start TensorFlow's devices.
+    Avoids `absl.app.run`, which would start TensorFlow's devices.
 
     Args:
         argv: the program, then its flags and arguments.
         values: the flags of the sub-command.
         about: the text of its help.
         module: the module that defines the flags.
-        arguments: names of what is given without a flag.
+        arguments: names of the positional arguments.
 
     Returns:
-        The arguments.
+        The positional arguments.
     """
     if asks_for_help(argv[1:]):
         print_help(about, values, module)
@@ -63,11 +63,11 @@ def parse(
 
 @contextlib.contextmanager
 def errors_as_exits(os_hint: str, interrupted: str) -> Iterator[None]:
-    """Ends the process in one line if the body fails by a user's mistake.
+    """Exits with one line if the body fails because of a user's mistake.
 
     Args:
         os_hint: what to do about an error of the file system.
-        interrupted: what Ctrl-C leaves behind.
+        interrupted: the message after Ctrl-C.
     """
     try:
         yield

@@ -4,11 +4,10 @@
     maml-tf --datasource=glyphs
     maml-tf --datasource=point
 
-meta-learns sinusoid regression, the classification of characters from one
-example, or to find a goal in the plane, and ends with a table and figures.
-Flags have the names and meanings of the original code's main.py; a flag that
-is not given takes the value that the paper uses for the experiment. README.md
-lists both.
+meta-learn sinusoid regression, the classification of characters from one
+example, and 2D navigation; each ends with a table and figures. Flags have the
+names and meanings of the original code's main.py; a flag that is not given
+takes the value that the paper uses for the experiment. README.md lists both.
 """
 
 import pathlib
@@ -25,6 +24,7 @@ from maml_tf.cli.settings import (
     config_from_flags,
     evaluation_settings,
     in_flags,
+    names_with_flags,
     original_network,
 )
 from maml_tf.errors import ExperimentError
@@ -49,7 +49,7 @@ def start(argv: Sequence[str]) -> None:
     if asks_for_help(argv[1:]):
         print_help(__doc__, FLAGS, maml_tf.cli.flags.__name__)
         sys.exit()
-    # Before app.run, which starts devices, and not quietly.
+    # Before app.run, which starts devices and prints while it does.
     start_tensorflow(large_ops=_takes_large_ops(argv))
     app.run(main, list(argv))
 
@@ -60,8 +60,8 @@ def main(argv: list[str]) -> None:
     console = Console()
     if len(argv) > 1:
         sys.exit(
-            f"error: unexpected arguments: {' '.join(argv[1:])}. Flags are "
-            "given as --datasource=glyphs."
+            f"error: unexpected arguments: {' '.join(argv[1:])}. Write flags "
+            "as --datasource=glyphs."
         )
     try:
         run(console)
@@ -90,7 +90,7 @@ def run(console: Console) -> None:
     original = original_network()
     if original is not None:
         name = f"original.{config.datasource}.{original.name}"
-        directory = logdir / name
+        directory = _results_directory(logdir / name)
         with console.status("evaluating"):
             networks = [
                 evaluate_original(
@@ -99,9 +99,9 @@ def run(console: Console) -> None:
             ]
     elif not FLAGS.train:
         found = find_run(config)
-        directory = found.path
+        directory = _results_directory(found.path)
         with console.status("evaluating"):
-            networks = [evaluate_run(found, data_dir, settings)]
+            networks = [evaluate_run(found, data_dir, settings, directory)]
     else:
         check_evaluation(config, data_dir, settings)
         configs = [config]
@@ -110,9 +110,11 @@ def run(console: Console) -> None:
         runs = [open_run(logdir, c, data_dir, FLAGS.resume) for c in configs]
         directory = runs[0].path
         for r in runs:
-            train_run(r, data_dir, FLAGS.log, console)
+            train_run(r, data_dir, FLAGS.log, console, names_with_flags())
         with console.status("evaluating"):
-            networks = [evaluate_run(r, data_dir, settings) for r in runs]
+            networks = [
+                evaluate_run(r, data_dir, settings, r.path) for r in runs
+            ]
             if len(networks) > 1:
                 networks.append(evaluate_random(config, settings))
     report(directory, networks, console)
@@ -124,9 +126,18 @@ def run(console: Console) -> None:
 
 
 def find_run(config: TrainingConfig) -> RunDirectory:
-    """The run to evaluate or export: by its path, or by its settings."""
+    """The run to evaluate or export, found by its path or its settings."""
     return RunDirectory.open(
-        pathlib.Path(FLAGS.run_dir or f"{FLAGS.logdir}/{config.run_name}")
+        pathlib.Path(FLAGS.run_dir)
+        if FLAGS.run_dir
+        else pathlib.Path(FLAGS.logdir) / config.run_name
+    )
+
+
+def _results_directory(default: pathlib.Path) -> pathlib.Path:
+    """The directory of results: the one that a flag names, or the default."""
+    return (
+        default if FLAGS.output_dir is None else pathlib.Path(FLAGS.output_dir)
     )
 
 

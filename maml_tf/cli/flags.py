@@ -2,6 +2,7 @@
 
 import typing
 from collections.abc import Callable
+from typing import Any
 
 from absl import flags
 
@@ -30,14 +31,15 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "method",
     None,
-    "the method of meta-training: maml, meta_sgd, reptile or protonet "
-    "(prototypical networks) [maml]",
+    "the method of meta-training: maml, meta_sgd, reptile, protonet "
+    "(prototypical networks), matching, siamese, nearest (neighbor) or "
+    "finetuning [maml]",
 )
 flags.DEFINE_string(
     "baseline",
     None,
-    "oracle: give the network amplitude and phase of its sinusoid, or the "
-    "policy its goal; trained on all tasks jointly unless "
+    "oracle: give the network the amplitude and phase of its sinusoid, or the "
+    "policy its goal; it is trained on all tasks jointly unless "
     "--metatrain_iterations is given",
 )
 
@@ -65,7 +67,7 @@ flags.DEFINE_integer(
 flags.DEFINE_float(
     "meta_lr",
     None,
-    "outer step size beta, of Adam; policies: with --outer_step=vpg [0.001]",
+    "outer step size beta, of Adam; for policies with --outer_step=vpg [0.001]",
 )
 flags.DEFINE_string(
     "meta_lr_schedule",
@@ -96,7 +98,9 @@ flags.DEFINE_integer(
     "inner updates in training [1; omniglot 20-way and miniimagenet 5]; "
     "evaluation takes 10, of policies 3 (point 4)",
 )
-flags.DEFINE_integer("seed", None, "of initial weights and training tasks [0]")
+flags.DEFINE_integer(
+    "seed", None, "seed of initial weights and training tasks [0]"
+)
 
 # Network
 flags.DEFINE_string(
@@ -115,7 +119,7 @@ flags.DEFINE_bool(
 flags.DEFINE_bool(
     "max_pool",
     None,
-    "max-pool, not stride (images only) [False; miniimagenet True]",
+    "max-pool instead of stride (images only) [False; miniimagenet True]",
 )
 flags.DEFINE_float(
     "head_init",
@@ -177,8 +181,8 @@ flags.DEFINE_bool(
 flags.DEFINE_bool(
     "test_set",
     True,
-    "evaluate on test tasks; False for validation tasks (those of training "
-    "are never among either)",
+    "evaluate on test tasks; False for validation tasks (training tasks are in "
+    "neither)",
 )
 flags.DEFINE_integer(
     "test_tasks", None, "tasks to evaluate on [600; policies 40 goals]"
@@ -186,27 +190,41 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
     "train_queries",
     None,
-    "query images of a class in training (images only) [K; mini-ImageNet and "
-    "data sets of your own 15]",
+    "query images per class in training (images only) [K; mini-ImageNet and "
+    "your own data sets 15]",
+)
+flags.DEFINE_integer(
+    "train_classes",
+    None,
+    "classes of a task in training (images only), for methods whose networks "
+    "embed images [--num_classes; protonet 60 or fewer]",
+)
+flags.DEFINE_integer(
+    "train_shots",
+    None,
+    "support images of a class in training (images only), if others than in "
+    "evaluation [--update_batch_size]",
 )
 flags.DEFINE_integer(
     "test_queries",
     None,
-    "query images of a class in evaluation (images only) [K]",
+    "query images per class in evaluation (images only) [K]",
 )
 flags.DEFINE_enum(
     "batch_norm_statistics",
     None,
     [*STATISTICS, "both"],
     "whose mean and variance normalize a query set in evaluation: its own "
-    "(transductive, as the paper), those of the support set, which lets a "
-    "single image be classified, or both beside each other [transductive]",
+    "(transductive, as in the paper), those of the support set, which allow a "
+    "single image to be classified, those of both sets together (joint), those "
+    "of training images (population), or both the first and the second "
+    "[transductive; protonet population]",
 )
 flags.DEFINE_string(
     "original_checkpoint",
     None,
-    "with --train=False: evaluate weights that the original code saved, by "
-    "the path of their files up to .index",
+    "with --train=False: evaluate weights that the original code saved; the "
+    "path of their files up to .index",
 )
 flags.DEFINE_integer(
     "train_update_batch_size",
@@ -219,7 +237,12 @@ flags.DEFINE_float(
     "alpha of the run to evaluate, if --update_lr asks for another",
 )
 flags.DEFINE_string(
-    "run_dir", None, "with --train=False: the run directory, by its path"
+    "run_dir", None, "with --train=False: path of the run directory"
+)
+flags.DEFINE_string(
+    "output_dir",
+    None,
+    "with --train=False: directory of results and figures [that of the run]",
 )
 flags.DEFINE_string(
     "export_dir",
@@ -230,12 +253,12 @@ flags.DEFINE_string(
 flags.DEFINE_bool(
     "compare",
     True,
-    "after meta-training on sinusoids or of policies, train (if needed) and "
-    "evaluate the pretrained and oracle ones, too",
+    "after meta-training on sinusoids or of policies, also train (if needed) "
+    "and evaluate the pretrained and oracle ones",
 )
 
 
-_DEFINE: dict[type, Callable] = {
+_DEFINE: dict[type, Callable[..., Any]] = {
     bool: flags.DEFINE_bool,
     int: flags.DEFINE_integer,
     float: flags.DEFINE_float,

@@ -3,10 +3,10 @@
     maml-tf data image_folder --source=DIR --name=NAME
     python -m data.image_folder --source=DIR --name=NAME     (in a clone)
 
-packs a folder of JPEG and PNG images to data/packed/NAME. The images of a
-class are in a folder of their own. These folders are in folders train, val
-and test; or all in DIR, and are then split at random into 64, 16 and 20 % of
-the classes, every time the same way.
+packs a folder of images (JPEG, PNG, WebP, TIFF, BMP, GIF, PPM) to
+data/packed/NAME. Each class has a folder of its own. These folders are in
+folders train, val and test; or all in DIR, and are then split at random into
+64, 16 and 20 % of the classes, the same way every time.
 """
 
 import pathlib
@@ -18,8 +18,26 @@ from rich.console import Console
 
 from maml_tf.cli import preparing
 from maml_tf.datasets.image_folder import import_image_folder
-from maml_tf.errors import DataError
+from maml_tf.datasets.image_preparation import checked_size
+from maml_tf.errors import ConfigError, DataError
 from maml_tf.experiments.registry import datasources
+
+
+class _SizeParser(flags.ArgumentParser):
+    """84, or 60x80: height and width."""
+
+    syntactic_help = "a whole number, or HEIGHTxWIDTH"
+
+    def parse(self, argument: int | str) -> tuple[int, int]:
+        sides = str(argument).split("x")
+        if not all(side.isdecimal() for side in sides):
+            raise ValueError(f"it must be {self.syntactic_help}")
+        numbers = [int(side) for side in sides]
+        try:
+            return checked_size(numbers if len(numbers) > 1 else numbers[0])
+        except ConfigError as e:
+            raise ValueError(str(e)) from e
+
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
@@ -28,12 +46,13 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "name", None, "what to call the data set", flag_values=FLAGS
 )
-flags.DEFINE_integer(
+flags.DEFINE(
+    _SizeParser(),
     "size",
-    84,
-    "height and width that images are resized to",
-    lower_bound=1,
+    "84",
+    "height and width that images are resized to: 84, or 60x80",
     flag_values=FLAGS,
+    serializer=flags.ArgumentSerializer(),
 )
 flags.DEFINE_string(
     "output_dir",
@@ -61,7 +80,7 @@ def main(console: Console) -> None:
 
 
 def _check_name(name: str) -> None:
-    """Checks that --datasource can name the data set, and no other."""
+    """Checks that --datasource can name the data set, and nothing else."""
     if not re.fullmatch("[A-Za-z0-9_-]+", name):
         raise DataError(
             "--name may have letters, digits, _ and - only. Received: "

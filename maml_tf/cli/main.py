@@ -1,7 +1,7 @@
-"""The command `maml-tf`: which module does what.
+"""The command `maml-tf`: maps sub-commands to modules.
 
 A module has a function `start(argv)`, where `argv` begins with the program. It
-is imported when it is asked for, since TensorFlow takes seconds to import.
+is imported on demand, since TensorFlow takes seconds to import.
 """
 
 import importlib
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif words:
         sys.exit(
             f"error: unknown sub-command: {' '.join(words)}. Expected one of: "
-            f"{', '.join(SUB_COMMANDS)}; or flags alone, as "
+            f"{', '.join(SUB_COMMANDS)}; or flags alone, such as "
             "--datasource=glyphs."
         )
     start(EXPERIMENT, ["maml-tf", *given])

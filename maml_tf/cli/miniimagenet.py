@@ -6,7 +6,7 @@
 DIR has folders train, val and test with a folder for each class; or all
 images in one folder (DIR or DIR/images), with the lists train.csv, val.csv
 and test.csv of Ravi and Larochelle in it, beside it or in --csv_dir. ImageNet's
-terms do not allow passing the images on, so nothing can be downloaded here.
+terms do not allow redistributing the images, so there is no download.
 """
 
 import pathlib

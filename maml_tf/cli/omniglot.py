@@ -1,4 +1,4 @@
-"""Gets Omniglot ready: downloads or imports it, verifies it, packs it.
+"""Prepares Omniglot: downloads or imports it, verifies it, packs it.
 
     maml-tf data omniglot            (in a clone: python -m data.omniglot)
 

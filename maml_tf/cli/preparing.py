@@ -1,4 +1,4 @@
-"""What the commands that prepare data sets have in common."""
+"""Helpers of the commands that prepare data sets."""
 
 import pathlib
 from collections.abc import Callable, Sequence
@@ -17,11 +17,11 @@ def run(
     about: str | None,
     module: str,
 ) -> None:
-    """Runs a command; arguments as of `parse`."""
+    """Runs a command; the arguments are as for `parse`."""
     parse(argv, values, about, module)
     with errors_as_exits(
         "Choose another --source or --output_dir.",
-        "Interrupted; nothing was packed. The same command tries again.",
+        "Interrupted; nothing was packed. Run the same command to try again.",
     ):
         main(Console())
 
@@ -32,7 +32,7 @@ def say(console: Console, text: str) -> None:
 
 
 def summary(directory: pathlib.Path) -> str:
-    """What a packed data set holds, in a few lines."""
+    """The contents of a packed data set, in a few lines."""
     found = PackedImages.open(directory)
     splits = found.splits.values()
     height, width, channels = next(iter(splits)).image_shape

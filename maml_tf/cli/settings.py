@@ -44,6 +44,8 @@ FIELDS = {
     # of images
     "num_classes": "num_ways",
     "train_queries": "num_queries",
+    "train_classes": "train_ways",
+    "train_shots": "train_shots",
     "num_filters": "num_filters",
     "conv": "conv",
     "max_pool": "max_pool",
@@ -62,8 +64,24 @@ EVALUATION_FIELDS = {
     "test_queries": "num_queries",
     "batch_norm_statistics": "statistics",
 }
-# What messages call otherwise
-OTHER_FLAGS = {"logdir", "resume", "train", "datasource", "preset"}
+# Other flags that messages name
+OTHER_FLAGS = {
+    "logdir",
+    "output_dir",
+    "resume",
+    "train",
+    "datasource",
+    "preset",
+}
+
+
+def names_with_flags() -> dict[str, str]:
+    """Names of settings, with their flags where the two differ."""
+    return {
+        field: f"{field} (--{flag})"
+        for flag, field in FIELDS.items()
+        if flag != field
+    }
 
 
 def config_from_flags() -> TrainingConfig:
@@ -185,6 +203,7 @@ def _check_run_flags() -> None:
         for name in (
             "run_dir",
             "original_checkpoint",
+            "output_dir",
             "export_dir",
             "train_update_batch_size",
             "train_update_lr",
@@ -195,7 +214,7 @@ def _check_run_flags() -> None:
         _source().config_class, ImageConfig
     ):
         raise ConfigError(
-            "--original_checkpoint is of an image network; name its data set, "
+            "--original_checkpoint is for image networks; name its data set, "
             "such as --datasource=miniimagenet."
         )
     if FLAGS.run_dir is not None:
@@ -208,7 +227,7 @@ def _check_run_flags() -> None:
                     "the run are stored there."
                 )
     if FLAGS.export_dir is not None:
-        for name in ("test_set", "test_tasks", "test_queries"):
+        for name in ("test_set", "test_tasks", "test_queries", "output_dir"):
             if FLAGS[name].present:
                 raise ConfigError(
                     f"--{name} is for evaluation; --export_dir does none. "
@@ -217,10 +236,12 @@ def _check_run_flags() -> None:
         if FLAGS.batch_norm_statistics == "both":
             raise ConfigError(
                 "--export_dir takes one --batch_norm_statistics: "
-                f"{' or '.join(STATISTICS)}."
+                f"{', '.join(s for s in STATISTICS if s != 'joint')}."
             )
     if FLAGS.test_best and FLAGS["test_iter"].present:
-        raise ConfigError("--test_best and --test_iter exclude each other.")
+        raise ConfigError(
+            "--test_best and --test_iter exclude each other; leave one out."
+        )
     if FLAGS.test_iter == 0 or FLAGS.test_iter < -1:
         raise ConfigError(
             "--test_iter must be an iteration, or -1 for the newest. "
@@ -238,12 +259,12 @@ def in_flags(error: ExperimentError) -> str:
 
 
 def _flag_of(field: str, of_training: bool) -> str:
-    """What the command line calls a setting.
+    """The command line's name for a setting.
 
     Args:
         field: the setting.
-        of_training: whether a setting that training and evaluation each have
-            is that of training; either may ask too much of a data set.
+        of_training: whether a setting of both training and evaluation means
+            that of training; otherwise both are named.
     """
     training = {field: f"--{flag}" for flag, field in FIELDS.items()}
     training |= {n: f"--{n}" for n in (*OTHER_FLAGS, *OWN_SETTINGS)}
@@ -259,7 +280,7 @@ def _flag_of(field: str, of_training: bool) -> str:
 
 
 def evaluation_settings() -> EvaluationSettings:
-    """What the flags say about evaluating a run.
+    """The settings of evaluation that the flags ask for.
 
     Raises:
         ConfigError: in the words of the flags.
@@ -275,7 +296,7 @@ def evaluation_settings() -> EvaluationSettings:
     if FLAGS.test_queries is not None:
         given["num_queries"] = _at_least_1("test_queries")
     if FLAGS.batch_norm_statistics == "both":
-        given["statistics"] = STATISTICS
+        given["statistics"] = ("transductive", "support")
     elif FLAGS.batch_norm_statistics is not None:
         given["statistics"] = (FLAGS.batch_norm_statistics,)
     if not FLAGS.train:

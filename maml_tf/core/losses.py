@@ -16,8 +16,9 @@ from maml_tf.layers.normalization import (
 ObjectiveFn = Callable[[Any, Any], tf.Tensor]
 
 # Whose mean and variance batch normalization uses on a query set: the query
-# set's own, as in the paper, or the support set's.
-STATISTICS = ("transductive", "support")
+# set's own, as in the paper; the support set's; those of both together, for the
+# support set, too; or the moving ones (population.py), for it, too.
+STATISTICS = ("transductive", "support", "joint", "population")
 
 
 class Batch(NamedTuple):
@@ -31,6 +32,38 @@ class Batch(NamedTuple):
 
     inputs: Any
     targets: Any
+
+
+class Jointly(NamedTuple):
+    """A reference whose statistics are taken together with the inputs'."""
+
+    inputs: Any
+
+
+# The reference that stands for the moving statistics.
+POPULATION = "population"
+
+
+class References(NamedTuple):
+    """References of `predict`, for the sets of a task."""
+
+    support: Any
+    query: Any
+
+
+def references(statistics: str, support: Any, query: Any) -> References:
+    """What normalizes the sets of a task.
+
+    Args:
+        statistics: one of `STATISTICS`.
+        support, query: inputs of the sets.
+    """
+    return {
+        "transductive": References(None, None),
+        "support": References(None, support),
+        "joint": References(Jointly(query), Jointly(support)),
+        "population": References(POPULATION, POPULATION),
+    }[statistics]
 
 
 def predict(
@@ -55,26 +88,33 @@ def predict(
             paper's networks always do.
         reference: inputs whose statistics batch normalization uses instead;
             each output then depends on its own input alone. Needs the exact
-            layers of normalization.py.
+            layers of normalization.py. Or `Jointly`, or `POPULATION`.
 
     Raises:
         ValueError: if theta does not fit the model.
     """
-    return _call(model, theta, inputs, training, reference)[0]
+    return outputs_and_losses(model, theta, inputs, training, reference)[0]
 
 
-def _call(
+def outputs_and_losses(
     model: keras.Model,
     theta: Params,
     inputs: Any,
     training: bool = True,
     reference: Any = None,
 ) -> tuple[Any, list[tf.Tensor]]:
-    """The outputs, and the losses that layers and regularizers add."""
+    """The outputs, and the losses that layers and regularizers add.
+
+    Args: as for `predict`.
+    """
     state = list(zip(model.trainable_variables, theta, strict=True))
     with keras.StatelessScope(state, collect_losses=True) as scope:
         if reference is None:
             outputs = model(inputs, training=training)
+        elif isinstance(reference, str):
+            outputs = model(inputs, training=False)
+        elif isinstance(reference, Jointly):
+            outputs = _first_of(model, inputs, training, reference.inputs)
         else:
             outputs = _with_reference(model, inputs, training, reference)
     regularization = [
@@ -95,6 +135,18 @@ def _with_reference(
     with statistics_of_first(num_reference):
         outputs = model(both, training=training)
     return tf.nest.map_structure(lambda y: y[num_reference:], outputs)
+
+
+def _first_of(
+    model: keras.Model, inputs: Any, training: bool, others: Any
+) -> Any:
+    """Outputs for inputs that are normalized together with others."""
+    num_inputs = tf.shape(tf.nest.flatten(inputs)[0])[0]
+    both = tf.nest.map_structure(
+        lambda *x: tf.concat(x, axis=0), inputs, others
+    )
+    outputs = model(both, training=training)
+    return tf.nest.map_structure(lambda y: y[:num_inputs], outputs)
 
 
 def supervised(model: keras.Model, objective: ObjectiveFn) -> LossFn:
@@ -118,7 +170,7 @@ def supervised(model: keras.Model, objective: ObjectiveFn) -> LossFn:
     use_exact_normalization(model)
 
     def loss(theta: Params, batch: Batch) -> tf.Tensor:
-        outputs, added = _call(model, theta, batch.inputs)
+        outputs, added = outputs_and_losses(model, theta, batch.inputs)
         value = tf.reduce_mean(objective(batch.targets, outputs))
         return tf.add_n([value, *added])
 

@@ -7,12 +7,14 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from maml_tf.core.maml import MetaGradient, Task, meta_gradient
-from maml_tf.core.task_loops import (
-    TaskLoop,
-    loops_for,
-    trace_with_best_loop,
+from maml_tf.core.maml import (
+    MetaGradient,
+    Params,
+    Task,
+    loss_scaled_by,
+    meta_gradient,
 )
+from maml_tf.core.task_loops import TaskLoop, loops_for, trace_with_best_loop
 from maml_tf.layers.normalization import inexact_layers
 
 STEPS_PER_COMPILED_CALL = 50
@@ -48,12 +50,15 @@ class MetaStep:
         jit_compile: bool | None = None,
         more_variables: Sequence[keras.Variable] = (),
         by_iteration: bool = False,
+        carried: Sequence[keras.Variable] = (),
     ):
         """Traces the gradient and chooses how to run it.
 
         Args:
             model: its `trainable_variables` are theta; calls assign them.
-            optimizer: the outer optimizer; calls assign its variables.
+            optimizer: the outer optimizer; calls assign its variables. If it
+                scales the loss, the losses of the meta-gradient are scaled
+                (`maml.loss_scaled_by`), those of inner updates are not.
             task_gradient: gradient and losses of one task.
             example: one batch of tasks [meta_batch_size, ...] or its specs.
             task_loop: a key of `TASK_LOOPS`; None chooses.
@@ -62,6 +67,8 @@ class MetaStep:
                 `task_gradient` gets their values after theta.
             by_iteration: whether `task_gradient` takes, after the task, how
                 many steps the optimizer has taken, an integer scalar.
+            carried: variables that take the mean of `MetaGradient.carried` of
+                the tasks; their values come last.
 
         Raises:
             ValueError: if `task_loop` is unknown, or the model has
@@ -76,27 +83,20 @@ class MetaStep:
                 "maml_tf.use_exact_normalization(model) first."
             )
         self._variables = [*model.trainable_variables, *more_variables]
+        self._carried = list(carried)
         if not optimizer.built:
             optimizer.build(self._variables)
         self._optimizer = optimizer
+        self._task_gradient = task_gradient
         self._by_iteration = by_iteration
-
-        def build(loop: TaskLoop) -> Callable[..., MetaGradient]:
-            def mean_gradient(theta, tasks, *iteration):
-                return meta_gradient(
-                    lambda theta, task: task_gradient(theta, task, *iteration),
-                    theta,
-                    tasks,
-                    loop.mean,
-                )
-
-            return mean_gradient
-
         traced = trace_with_best_loop(
-            build,
-            [tf.TensorSpec(v.shape, v.dtype) for v in self._variables],
+            self._gradient_by,
+            [
+                tf.TensorSpec(v.shape, v.dtype)
+                for v in (*self._variables, *self._carried)
+            ],
             example,
-            *self._iteration,
+            self._circumstances(),
             loops=loops_for(model) if task_loop is None else [task_loop],
         )
         self._meta_gradient = traced.function
@@ -157,13 +157,6 @@ class MetaStep:
         """Number of times the step was traced: 1 after the first call."""
         return self._steps.experimental_get_tracing_count()
 
-    @property
-    def _iteration(self) -> tuple[tf.Tensor, ...]:
-        """What `task_gradient` takes after the task."""
-        if not self._by_iteration:
-            return ()
-        return (tf.convert_to_tensor(self._optimizer.iterations),)
-
     def _compile(self) -> None:
         self._steps = tf.function(
             self._many_steps, jit_compile=self.jit_compile, autograph=False
@@ -182,14 +175,53 @@ class MetaStep:
         return self._steps(*arguments)
 
     def _one_step(self, tasks: Task, index) -> dict[str, tf.Tensor]:
-        theta = [tf.convert_to_tensor(v) for v in self._variables]
+        params = [
+            tf.convert_to_tensor(v) for v in (*self._variables, *self._carried)
+        ]
+        circumstances = self._circumstances()
         result = self._meta_gradient(
-            theta,
+            params,
             tf.nest.map_structure(lambda x: x[index], tasks),
-            *self._iteration,
+            circumstances,
         )
-        self._optimizer.apply(result.gradient, self._variables)
+        gradient = result.gradient
+        if "loss_scale" in circumstances:  # by which the optimizer divides
+            scale = circumstances["loss_scale"]
+            gradient = [g * tf.cast(scale, g.dtype) for g in gradient]
+        self._optimizer.apply(gradient, self._variables)
+        for variable, value in zip(self._carried, result.carried, strict=True):
+            variable.assign(value)
         return result.losses
+
+    def _gradient_by(self, loop: TaskLoop) -> Callable[..., MetaGradient]:
+        """The meta-gradient of (theta, tasks, circumstances)."""
+
+        def gradient(
+            theta: Params, tasks: Task, circumstances: dict[str, tf.Tensor]
+        ) -> MetaGradient:
+            names = ("iteration",) if self._by_iteration else ()
+            more = [circumstances[name] for name in names]
+            with loss_scaled_by(circumstances.get("loss_scale")):
+                return meta_gradient(
+                    lambda theta, task: self._task_gradient(theta, task, *more),
+                    theta,
+                    tasks,
+                    loop.mean,
+                )
+
+        return gradient
+
+    def _circumstances(self) -> dict[str, tf.Tensor]:
+        """Scalars that the meta-gradient needs besides theta and tasks."""
+        found = {}
+        if self._by_iteration:
+            found["iteration"] = tf.convert_to_tensor(
+                self._optimizer.iterations
+            )
+        scale = self._optimizer.scale_loss(1.0)
+        if not (isinstance(scale, float) and scale == 1.0):
+            found["loss_scale"] = tf.cast(scale, tf.float32)
+        return found
 
     def _many_steps(self, tasks: Task, count) -> dict[str, tf.Tensor]:
         histories = {

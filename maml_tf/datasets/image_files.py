@@ -2,21 +2,21 @@
 
 import collections
 import concurrent.futures
-import contextlib
 import dataclasses
-import io
 import os
 import pathlib
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
-from PIL import Image
 
+from maml_tf.datasets import decoding
+from maml_tf.datasets.image_preparation import ImagePreparation
 from maml_tf.errors import DataError
 
-FORMATS = ("JPEG", "PNG")
-SUFFIXES = (".jpg", ".jpeg", ".png")
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif"),
+    *(".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm"),
+)
 SPLIT_FOLDERS = {
     "train": ("train",),
     "validation": ("val", "validation"),
@@ -26,6 +26,15 @@ SPLIT_FOLDERS = {
 _OR_SPLITS = " or ".join(
     name for names in SPLIT_FOLDERS.values() for name in names
 )
+
+# What systems and programs leave in folders, in lower case; besides all that
+# begins with a dot.
+_CLUTTER = {
+    *("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini"),
+    *("icon\r", "picasa.ini", "zbthumbnail.info", "folder.htt"),
+    *("__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found"),
+    *("system volume information", "network trash folder", "__pycache__"),
+}
 
 _NAMED = 10  # files that a message names; it counts the others
 _AHEAD = 64  # images that may be decoded before they are written
@@ -85,7 +94,7 @@ def find_classes(folder: pathlib.Path) -> Classes:
         raise DataError(f"{folder} is not a directory.")
     classes = {}
     refused = []
-    for path in sorted(folder.iterdir()):
+    for path in _entries(folder):
         if not path.is_dir() and path.suffix.lower() in SUFFIXES:
             refused.append(UnusableFile(path, "it is in no class' folder"))
     loose = len(refused)
@@ -96,11 +105,11 @@ def find_classes(folder: pathlib.Path) -> Classes:
             raise DataError(
                 f"{str(path)!r}: the folder's name is not valid UTF-8."
             ) from e
-        files = [p for p in sorted(path.iterdir()) if not is_clutter(p.name)]
+        files = _entries(path)
         refused += [
-            UnusableFile(file, f"it is not a {', '.join(SUFFIXES)} file")
+            UnusableFile(file, why)
             for file in files
-            if file.suffix.lower() not in SUFFIXES or not _can_be_read(file)
+            if (why := _why_not(file)) is not None
         ]
         if not files:
             raise DataError(f"{path} is a class without images.")
@@ -115,9 +124,15 @@ def find_classes(folder: pathlib.Path) -> Classes:
     return classes
 
 
-def _can_be_read(file: pathlib.Path) -> bool:
-    """Whether opening it cannot block, as a pipe would; it may be missing."""
-    return file.is_file() or not file.exists()
+def _why_not(file: pathlib.Path) -> str | None:
+    """Why a file in a class' folder is no image, as far as its name tells."""
+    if file.is_dir():
+        return "it is a folder; a class' folder holds images only"
+    if file.suffix.lower() not in SUFFIXES:
+        return f"it is not a {', '.join(SUFFIXES)} file"
+    if file.exists() and not file.is_file():
+        return "it is not a file"  # opening a pipe would block
+    return None
 
 
 def check_disjoint(splits: dict[str, Classes]) -> None:
@@ -137,40 +152,48 @@ def check_disjoint(splits: dict[str, Classes]) -> None:
             split_of[name] = split
 
 
-def _read(path: pathlib.Path, size: int) -> np.ndarray | UnusableFile:
+def _read(
+    path: pathlib.Path, preparation: ImagePreparation
+) -> np.ndarray | UnusableFile:
     """A file's image, or what is wrong with it."""
     try:
-        with open_image(path, FORMATS) as image:
-            decode(image)
-            return np.asarray(
-                _to_rgb(image).resize((size, size), Image.Resampling.LANCZOS)
-            )
+        return preparation.pixels(path)
     except DataError as e:
         return UnusableFile(path, str(e))
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        # Pillow would clip 16 bits to 8 instead of scaling them.
-        grey = (np.asarray(image) >> 8).astype(np.uint8)
-        return Image.fromarray(grey).convert("RGB")
-    if image.has_transparency_data:
-        # Transparent pixels have arbitrary colours.
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA"))
-    return image.convert("RGB")
-
-
 def read_images(
-    files: Iterable[pathlib.Path], size: int
+    files: Iterable[pathlib.Path], preparation: ImagePreparation
 ) -> Iterator[np.ndarray | UnusableFile]:
-    """Images as uint8 [size, size, 3], in the order of the files.
+    """Images as uint8 [height, width, channels], in the order of the files.
 
-    Images are squeezed to squares, and transparent pixels become white.
     Unusable files are yielded as `UnusableFile`. Call it within
-    `refusing_bombs`.
+    `decoding.refusing_bombs`.
     """
-    return _in_threads(lambda file: _read(file, size), files)
+    return _in_threads(lambda file: _read(file, preparation), files)
+
+
+def find_white(files: Iterable[pathlib.Path]) -> int | None:
+    """What is white in the images of more than 8 bits: one value for all.
+
+    Call it within `decoding.refusing_bombs`.
+
+    Returns:
+        The smallest of `decoding.WHITES` that holds their values; None if there
+        are no such images, or another value is needed. Files that cannot be
+        read are left to `read_images`.
+    """
+    found = [x for x in _in_threads(_largest_value, files) if x is not None]
+    return decoding.white_for(max(found)) if found else None
+
+
+def _largest_value(file: pathlib.Path) -> int | None:
+    try:
+        if decoding.is_deep(file):
+            return decoding.largest_value(decoding.read_array(file))
+    except DataError:
+        pass
+    return None
 
 
 def _in_threads(function: Callable, items: Iterable) -> Iterator:
@@ -192,9 +215,20 @@ def _in_threads(function: Callable, items: Iterable) -> Iterator:
 
 
 def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(
-        p for p in folder.iterdir() if p.is_dir() and not is_clutter(p.name)
-    )
+    return [path for path in _entries(folder) if path.is_dir()]
+
+
+def _entries(folder: pathlib.Path) -> list[pathlib.Path]:
+    """What lies in a folder, without clutter.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as e:
+        raise DataError(f"{folder} cannot be read ({e.strerror}).") from e
+    return [path for path in entries if not is_clutter(path.name)]
 
 
 def unusable(files: list[UnusableFile], total: int) -> DataError:
@@ -207,52 +241,10 @@ def unusable(files: list[UnusableFile], total: int) -> DataError:
     )
 
 
-@contextlib.contextmanager
-def refusing_bombs() -> Iterator[None]:
-    """Turns Pillow's warning of a decompression bomb into an error.
-
-    Warning filters are global to the process: enter it in the thread that
-    starts others, not in each of them.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        yield
-
-
-def open_image(
-    source: bytes | pathlib.Path, formats: tuple[str, ...]
-) -> Image.Image:
-    """Reads an image's header; `decode` reads its content.
-
-    Raises:
-        DataError: if it is not an image in these formats, or far too large.
-    """
-    file = io.BytesIO(source) if isinstance(source, bytes) else source
-    try:
-        return Image.open(file, formats=formats)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as e:
-        raise DataError("it has too many pixels to be decoded safely") from e
-    except FileNotFoundError as e:
-        raise DataError("it is missing") from e
-    except Image.UnidentifiedImageError as e:
-        raise DataError(f"it is not a {' or '.join(formats)} image") from e
-    except Exception as e:  # Pillow's parsers raise errors of any type.
-        raise DataError(f"it cannot be read ({e})") from e
-
-
-def decode(image: Image.Image) -> None:
-    """Decodes an image that `open_image` returned.
-
-    Raises:
-        DataError: if its content is damaged.
-    """
-    try:
-        image.load()
-    except Exception as e:  # as above
-        raise DataError(f"it cannot be decoded ({e})") from e
-
-
 def is_clutter(name: str) -> bool:
-    """Whether a path is clutter left behind by a desktop, such as .DS_Store."""
-    parts = name.split("/")
-    return "__MACOSX" in parts or parts[-1].startswith(".")
+    """Whether a system or program left it there, such as .DS_Store."""
+    return any(
+        part.startswith(".") or part.lower() in _CLUTTER
+        for part in name.split("/")
+        if part not in ("", ".", "..")
+    )

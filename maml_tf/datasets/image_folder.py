@@ -1,4 +1,4 @@
-"""A user's folder of JPEG and PNG images, packed for few-shot learning.
+"""A user's folder of images, packed for few-shot learning.
 
 Each class has a folder of images. These folders are in folders train, val and
 test, or side by side; then they are split at random into 64, 16 and 20 % of the
@@ -6,6 +6,7 @@ classes, always in the same way.
 """
 
 import pathlib
+from collections.abc import Sequence
 
 from rich.console import Console
 
@@ -17,7 +18,7 @@ def import_image_folder(
     source: pathlib.Path,
     output_dir: pathlib.Path,
     name: str,
-    size: int,
+    size: int | Sequence[int],
     console: Console,
 ) -> None:
     """Packs a folder of images.
@@ -26,7 +27,8 @@ def import_image_folder(
         source: the folder.
         output_dir: where to write the packed data set.
         name: name of the data set.
-        size: height and width that images are resized to.
+        size: height and width that images are resized to, or one number for
+            both.
         console: shows progress.
 
     Raises:

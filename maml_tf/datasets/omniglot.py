@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
-from maml_tf.datasets import class_splits, image_files
+from maml_tf.datasets import class_splits, decoding, image_files
 from maml_tf.datasets.archives import SmallFilesArchive, read_small
 from maml_tf.datasets.download import Download
 from maml_tf.datasets.packing import packing, verify
@@ -86,7 +86,7 @@ def import_omniglot(
             is written.
     """
     names = sorted(name for split in splits.values() for name in split)
-    with _drawings(source) as drawings, image_files.refusing_bombs():
+    with _drawings(source) as drawings, decoding.refusing_bombs():
         _check_complete(source, drawings, names)
         progress = TrainingProgress(
             console, "drawings", 0, len(names) * DRAWINGS
@@ -234,11 +234,11 @@ def _check_complete(
 
 
 def _decode(content: bytes) -> Image.Image:
-    drawing = image_files.open_image(content, formats=("PNG",))
+    drawing = decoding.open_image(content, formats=("PNG",))
     if drawing.size != DRAWN_SIZE or drawing.mode != "1":
         raise DataError(
             f"it is {drawing.size[0]}x{drawing.size[1]} of mode "
             f"{drawing.mode}; expected is 105x105 of mode 1 (black and white)"
         )
-    image_files.decode(drawing)
+    decoding.decode(drawing)
     return drawing

@@ -44,6 +44,10 @@ class ImageClasses:
     firsts: np.ndarray
     counts: np.ndarray
 
+    def __repr__(self) -> str:
+        few, many = int(self.counts.min()), int(self.counts.max())
+        return f"<{len(self.names)} classes of {few} to {many} examples>"
+
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width, channels."""

@@ -1,4 +1,4 @@
-"""Evaluating networks: of runs, of the original code, or as they are."""
+"""Evaluates runs, networks of the original code, and untrained networks."""
 
 import os
 import pathlib
@@ -26,8 +26,8 @@ def check_evaluation(
 
     Args:
         config: the settings of training.
-        data_dir: where packed data sets lie.
-        settings: what is to be evaluated.
+        data_dir: directory of the packed data sets.
+        settings: what to evaluate.
 
     Raises:
         ExperimentError: if the data set cannot be used for that.
@@ -39,23 +39,25 @@ def check_evaluation(
 def evaluate_run(
     run: RunDirectory,
     data_dir: pathlib.Path,
-    settings: EvaluationSettings = STANDARD,
+    settings: EvaluationSettings,
+    directory: pathlib.Path,
 ) -> Results:
-    """Evaluates a run from its directory alone, and writes the results there.
+    """Evaluates a run from its directory alone, and writes the results.
 
-    Files of anything but the standard evaluation have names of their own.
+    All but the standard evaluation write files with names of their own.
 
     Args:
         run: the run.
-        data_dir: where packed data sets lie.
+        data_dir: directory of the packed data sets.
         settings: what to evaluate.
+        directory: takes the results; that of the run, or any other.
 
     Raises:
-        ExperimentError: if there is no such checkpoint, it is damaged, or
-            the data set cannot be used.
+        ExperimentError: if there is no such checkpoint, it is damaged, the
+            data set cannot be used, or the results cannot be written.
     """
     network = of_run(run, data_dir, settings.iteration, settings.best)
-    return _evaluate_there(network, run.path, settings)
+    return _evaluate_there(network, directory, settings)
 
 
 def evaluate_original(
@@ -65,13 +67,13 @@ def evaluate_original(
     data_dir: pathlib.Path,
     settings: EvaluationSettings = STANDARD,
 ) -> Results:
-    """Evaluates weights that the original code saved, as a run of ours.
+    """Evaluates weights that the original code saved, like a run of ours.
 
     Args:
         original: the network.
         config: its settings.
         directory: takes the results.
-        data_dir: where packed data sets lie.
+        data_dir: directory of the packed data sets.
         settings: what to evaluate.
 
     Raises:
@@ -79,7 +81,6 @@ def evaluate_original(
             set cannot be used.
     """
     network = of_original(original, config, data_dir)
-    directory.mkdir(parents=True, exist_ok=True)
     return _evaluate_there(network, directory, settings)
 
 
@@ -106,12 +107,18 @@ def _evaluate_there(
     """Evaluates a network and writes the results.
 
     Raises:
-        RunDirectoryError: if the directory cannot be written.
+        RunDirectoryError: if the directory cannot be made or written.
     """
-    if not os.access(directory, os.W_OK):
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        writable = os.access(directory, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
         raise RunDirectoryError(
-            f"{directory} cannot be written, and the results go there. "
-            "Evaluate a copy of it."
+            f"The results cannot be written to {directory}. Name another "
+            "directory by output_dir.",
+            "output_dir",
         )
     results = _evaluate(network, settings, trained=True)
     write_results(directory, results)

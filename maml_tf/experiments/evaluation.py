@@ -25,7 +25,7 @@ class Evaluation:
         alpha: the step size, of the first update where they differ; None
             where the method has none.
         alpha_searched: whether it was searched on the validation tasks.
-        values: of the metric on query sets, float32 [num_tasks, updates + 1].
+        values: the metric on query sets, float32 [num_tasks, updates + 1].
         metric: what the values are.
         num_queries: Q of the query set (of each class, in classification);
             None for a policy.

@@ -1,4 +1,4 @@
-"""What every experiment does, whatever it learns."""
+"""The interface of all experiments."""
 
 import abc
 import pathlib
@@ -16,29 +16,33 @@ from maml_tf.training.files import TrainingFiles
 
 
 class Experiment(abc.ABC):
-    """What is built from one set of settings.
+    """A network or policy, its tasks and its training, built from settings.
 
     Attributes:
         config: the settings.
         reports: the metric that evaluations report.
-        example_call: a signature of its export, called.
+        example_call: an example call of a signature of its export.
         log_fields: names of the values in train.csv.
+        statistics: whose statistics normalize a query set, one of
+            `losses.STATISTICS`, in the standard evaluation; None if there is
+            no choice.
     """
 
     config: TrainingConfig
     reports: ClassVar[Metric]
     example_call: str
     log_fields: ClassVar[Sequence[str]]
+    statistics: str | None = None
 
     @property
     @abc.abstractmethod
     def learned(self) -> dict[str, list[tf.Variable]]:
-        """What evaluation needs, by name, at first initial values."""
+        """The variables that evaluation needs, by name; initialized."""
 
     @property
     @abc.abstractmethod
     def state(self) -> dict[str, list[tf.Variable]]:
-        """All that training changes, by name, for checkpoints."""
+        """All variables that training changes, by name, for checkpoints."""
 
     @abc.abstractmethod
     def check(self, settings: EvaluationSettings | None = None) -> None:
@@ -53,8 +57,8 @@ class Experiment(abc.ABC):
         """Trains from iteration `start` to the last one.
 
         Args:
-            files: where state, logs and the best weights are kept; restored.
-            start: iterations done already.
+            files: keep state, logs and the best weights; already restored.
+            start: iterations already done.
             console: for progress.
 
         Raises:
@@ -83,12 +87,12 @@ class Experiment(abc.ABC):
         """Writes the adaptation as a SavedModel.
 
         Args:
-            path: the directory to make.
+            path: the directory to create.
             alpha: the step size; None takes that of meta-training.
             statistics: whose statistics normalize a query set; None takes
                 those of evaluation.
 
         Raises:
-            ExportError: if there is something at `path`, or no step size.
+            ExportError: if `path` exists, or there is no step size.
             OSError: if it cannot be written.
         """

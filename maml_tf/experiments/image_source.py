@@ -57,12 +57,12 @@ class ImageSource(DataSource):
     """A data set of images.
 
     Attributes:
-        name: the data source's.
-        open: opens the data set, given where packed data sets lie.
+        name: name of the data source.
+        open: opens the data set, given the directory of packed data sets.
         settings: the fields of `ImageConfig` in which the paper's experiment
             differs from Omniglot's, 5-way.
         many_ways: the same for more than five ways.
-        letters: whether an image that is turned shows another character.
+        letters: whether a rotated image shows another character.
         like: the data set whose settings methods take for it; None: its own.
         accuracies: table 1 of the paper (arXiv 1703.03400v3) in %, with the
             half width of its interval, by network and N-way K-shot.

@@ -98,11 +98,11 @@ IMAGE_SOURCES = (
 
 
 def own_images(name: str, known: Collection[str]) -> ImageSource:
-    """A packed data set of a user's own; it takes mini-ImageNet's settings.
+    """A user's own packed data set, with mini-ImageNet's settings.
 
     Args:
         name: of the data set.
-        known: the data sources that need no data of the user's own.
+        known: names of the other data sources, to suggest.
     """
 
     command = (

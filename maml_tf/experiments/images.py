@@ -5,6 +5,8 @@ import math
 import re
 from typing import Any, ClassVar
 
+import tensorflow as tf
+
 from maml_tf.core.losses import (
     ObjectiveFn,
     scaled_cross_entropy,
@@ -23,15 +25,15 @@ from maml_tf.models import conv_net, dense_image_net
 from maml_tf.tasks.few_shot import Episodes
 from maml_tf.training.config import TrainingConfig
 
-SMALLEST_POOLED = 16  # pixels that four max-pools leave something of
+SMALLEST_POOLED = 16  # pixels of a side, for four max-pools
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageConfig(TrainingConfig):
     """Few-shot image classification: section 5.2 of the paper.
 
-    The defaults are those of Omniglot, 5-way; `ImageSource.configure` gives
-    those of the others.
+    The defaults are those of Omniglot, 5-way; `ImageSource.configure` has
+    those of the other data sets.
     """
 
     pretrain_iterations: int = 0
@@ -47,6 +49,10 @@ class ImageConfig(TrainingConfig):
     num_ways: int = 5
     # Q, query images of a class in training; None takes K.
     num_queries: int | None = None
+    # Classes of a task in training; None takes N.
+    train_ways: int | None = None
+    # Support images of a class in training; None takes K.
+    train_shots: int | None = None
     # Convolutional network; else the non-convolutional one of appendix A.1.
     conv: bool = True
     # Filters of a convolution.
@@ -62,13 +68,45 @@ class ImageConfig(TrainingConfig):
         **TrainingConfig.MINIMA,
         "num_ways": 2,
         "num_queries": 1,
+        "train_ways": 2,
+        "train_shots": 1,
         "num_filters": 1,
     }
 
     def __post_init__(self):
-        if self.num_queries is None:
-            object.__setattr__(self, "num_queries", self.num_shots)
+        for name, other in (
+            ("num_queries", "num_shots"),
+            ("train_ways", "num_ways"),
+            ("train_shots", "num_shots"),
+        ):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, getattr(self, other))
         super().__post_init__()
+        if (
+            self.train_ways != self.num_ways
+            and METHODS[self.method].fixed_outputs
+        ):
+            raise ConfigError(
+                f"The network of method={self.method} has an output for each "
+                "class of a task, so train_ways and num_ways must agree. "
+                f"Received: train_ways={self.train_ways}, "
+                f"num_ways={self.num_ways}",
+                "method",
+                "train_ways",
+                "num_ways",
+            )
+        episodes = (self.train_ways, self.train_shots)
+        if (
+            episodes != (self.num_ways, self.num_shots)
+            and self.meta_method.train_batch_size is not None
+        ):
+            raise ConfigError(
+                f"method={self.method} trains on batches of all classes. Leave "
+                "out train_ways and train_shots.",
+                "method",
+                "train_ways",
+                "train_shots",
+            )
         if not re.fullmatch(r"[\w-]+", self.datasource, re.ASCII):
             raise ConfigError(
                 "datasource must be the name of a data set: letters, digits, "
@@ -124,7 +162,7 @@ class ImageConfig(TrainingConfig):
 
     @property
     def run_name(self) -> str:
-        """Name of the run's directory: whatever training depends on.
+        """Name of the run's directory: everything that training depends on.
 
         Two runs that differ in anything but the number of iterations have
         different names.
@@ -142,6 +180,7 @@ class ImageConfig(TrainingConfig):
                 network,
                 *self._name_parts(),
                 *([f"query_{queries}"] if queries != self.num_shots else []),
+                *self._training_parts(),
                 *(
                     [f"head_{self.head_init:g}"]
                     if self.head_init is not None
@@ -151,6 +190,14 @@ class ImageConfig(TrainingConfig):
             ]
         )
 
+    def _training_parts(self) -> list[str]:
+        """Parts of a run's name, if training has other tasks."""
+        pairs = (
+            ("trainways", self.train_ways, self.num_ways),
+            ("trainshots", self.train_shots, self.num_shots),
+        )
+        return [f"{name}_{x}" for name, x, other in pairs if x != other]
+
 
 class ImageExperiment(SupervisedExperiment):
     """The paper's network for images, and tasks of a data set.
@@ -158,7 +205,7 @@ class ImageExperiment(SupervisedExperiment):
     Attributes:
         images: those of the data set, with the splits `train`, `validation`
             and `test`.
-        letters: whether an image that is turned shows another character.
+        letters: whether a rotated image shows another character.
     """
 
     config: ImageConfig
@@ -181,8 +228,8 @@ class ImageExperiment(SupervisedExperiment):
         if config.max_pool and min(shape[:2]) < SMALLEST_POOLED:
             raise DataError(
                 f"Four max-pools need images of at least {SMALLEST_POOLED} "
-                f"pixels; those of {config.datasource} have {shape[:2]}. Set "
-                "max_pool=False.",
+                f"pixels, but those of {config.datasource} have {shape[:2]}. "
+                "Set max_pool=False.",
                 "max_pool",
             )
         # Without a last layer, the outputs are embeddings.
@@ -202,29 +249,40 @@ class ImageExperiment(SupervisedExperiment):
             model = dense_image_net(
                 shape, num_ways, config.norm, config.seed, config.head_init
             )
+        self.config = config
         self.images = images
         self.letters = letters
         self.clip = config.clip
+        method = config.meta_method
+        if method.train_batch_size is not None:
+            method = method.for_classes(self.tasks("train").num_classes)
         super().__init__(
             config,
             model,
-            scaled_cross_entropy(config.num_shots),
+            self._loss(config.train_shots or config.num_shots),
             ["accuracy"],
+            method,
         )
         # Networks for letters are trained 1-shot and evaluated 5-shot, too.
         self.evaluation_shots = (
             (1, 5) if config.num_shots == 1 and letters else (config.num_shots,)
         )
         if config.norm == "batch_norm":
-            self.statistics = "transductive"
+            self.statistics = config.meta_method.statistics
 
     def evaluated(self, num_shots: int) -> Learner:
-        return self.learner.with_loss(scaled_cross_entropy(num_shots))
+        return self.learner.with_loss(self._loss(num_shots))
 
     def exported(self) -> tuple[str, ObjectiveFn]:
-        return "classification", scaled_cross_entropy_of_labels(
-            self.config.num_ways
-        )
+        objective = scaled_cross_entropy_of_labels(self.config.num_ways)
+        if self.config.meta_method.mean_loss:
+            objective = tf.nn.sparse_softmax_cross_entropy_with_logits
+        return "classification", objective
+
+    def _loss(self, num_shots: int) -> ObjectiveFn:
+        if self.config.meta_method.mean_loss:
+            return tf.nn.softmax_cross_entropy_with_logits
+        return scaled_cross_entropy(num_shots)
 
     def tasks(
         self,
@@ -233,12 +291,16 @@ class ImageExperiment(SupervisedExperiment):
         num_queries: int | None = None,
     ) -> Episodes:
         config = self.config
+        num_ways = config.num_ways
         if num_shots is None and num_queries is None:
             num_queries = config.num_queries
+            if split == "train":
+                num_ways = config.train_ways or num_ways
+                num_shots = config.train_shots
         num_shots = num_shots or config.num_shots
         return Episodes(
             self.images.splits[split],
-            config.num_ways,
+            num_ways,
             num_shots,
             num_queries or num_shots,
             config.seed if split == "train" else EVALUATION_SEED,

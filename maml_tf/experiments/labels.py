@@ -1,4 +1,4 @@
-"""What readers call networks, and the colors that they have in figures."""
+"""Names and colors of networks in tables and figures."""
 
 LABELS = {
     "maml": "MAML",
@@ -6,6 +6,10 @@ LABELS = {
     "meta_sgd": "Meta-SGD",
     "reptile": "Reptile",
     "protonet": "prototypical network",
+    "matching": "matching network",
+    "siamese": "siamese network",
+    "nearest": "nearest neighbor",
+    "finetuning": "fine-tuning",
     "original": "authors' checkpoint",
 }
 COLORS = {
@@ -18,7 +22,7 @@ COLORS = {
 
 
 def network_label(label: str) -> str:
-    """What a reader calls the network."""
+    """The name of the network in tables and figures."""
     return LABELS.get(label, label)
 
 

@@ -1,4 +1,4 @@
-"""What evaluations report of a task."""
+"""The metrics that evaluations report."""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """What an evaluation reports of a task.
+    """A number that an evaluation reports for each task.
 
     Attributes:
         name: its name in tables and figures.
@@ -17,8 +17,8 @@ class Metric:
         largest: larger values, and those that are not finite, count as
             diverged.
         scale: factor from a value to what tables and figures show.
-        unit: what stands behind the name, such as " in %".
-        digits: decimals of a value as it is shown.
+        unit: text after the name, such as " in %".
+        digits: decimals of a value as shown.
         published_digits: decimals of the paper's values.
         measured_on: the part of a task, as results.json describes it.
         logarithmic: whether figures show it on a logarithmic axis.
@@ -41,7 +41,7 @@ class Metric:
 
     @property
     def worst(self) -> float:
-        """What NaN counts as in the median."""
+        """Value substituted for NaN in the median."""
         return np.inf if self.better is min else -np.inf
 
 

@@ -2,7 +2,7 @@
 
 Its `main.py` saves the trainable variables as `model<iteration>.index` and
 `model<iteration>.data-00000-of-00001`. Convolutional networks with batch
-normalization can be read; how it names the others' variables is not known.
+normalization can be read; what it names the variables of others is not known.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ import tensorflow as tf
 from maml_tf.errors import RunDirectoryError
 
 # In the order of `conv_net(...).trainable_variables`, by the names of both.
-# Biases of convolutions were not given a name; offsets are named by block.
+# Biases of convolutions have no names there; offsets are named by block.
 _NAMES = [f"model/{name}" for name in (
     "conv1", "Variable", "0/beta",
     "conv2", "Variable_1", "1/beta",
@@ -28,8 +28,8 @@ _NAMES = [f"model/{name}" for name in (
 )]  # fmt: skip
 _OUR_NAMES = [*["kernel", "bias", "beta"] * 4, "kernel", "bias"]
 
-# By channels of an image: data set, side of an image, and how many positions
-# of the last maps the last layer sees (those of Omniglot are averaged).
+# By channels of an image: data set, side of an image, and the positions of the
+# last maps that the last layer sees (those of Omniglot are averaged).
 _DATA_SETS = {1: ("omniglot", 28, 1), 3: ("miniimagenet", 84, 25)}
 
 
@@ -47,13 +47,13 @@ class OriginalNetwork:
 
     @property
     def name(self) -> str:
-        """What its files are called, and which weights these are."""
+        """The name of its files, and a digest of its weights."""
         digest = hashlib.sha256(b"".join(w.tobytes() for w in self.weights))
         return f"{os.path.basename(self.prefix)}.{digest.hexdigest()[:8]}"
 
     @property
     def iteration(self) -> int:
-        """Iterations of training, by the files' name; 0 if it tells none."""
+        """Iterations of training, from the files' name; 0 if not in it."""
         return int(re.findall(r"\d*$", self.prefix)[0] or 0)
 
     @property
@@ -86,7 +86,7 @@ class OriginalNetwork:
         return self.weights[0].shape[2]
 
     def assign_to(self, model: keras.Model) -> None:
-        """Gives the weights to a `conv_net`: all of them, or none.
+        """Assigns the weights to a `conv_net`: all of them, or none.
 
         Raises:
             RunDirectoryError: if the model is another network.

@@ -47,7 +47,8 @@ class PolicyExperiment(Experiment):
             config: the settings.
 
         Raises:
-            ConfigError: if the environment needs what is not installed.
+            ConfigError: if the environment needs a package that is not
+                installed.
         """
         self.config = config
         self.learner = PolicyLearner(config)
@@ -62,11 +63,12 @@ class PolicyExperiment(Experiment):
         return self._training.state
 
     def check(self, settings: EvaluationSettings | None = None) -> None:
-        """The environment was made; nothing else is needed."""
+        """Checks nothing: the environment exists, and no more is needed."""
 
     def train(self, files: TrainingFiles, start: int, console: Console) -> None:
         total = self.config.num_iterations
-        with TrainingProgress(console, self.config.label, start, total) as bar:
+        label = self.config.label
+        with TrainingProgress(console, label, start, total, "compiling") as bar:
             self._training.run(files, start, bar)
 
     def evaluate(
@@ -116,6 +118,6 @@ class PolicyExperiment(Experiment):
         alpha: float | None = None,
         statistics: str | None = None,
     ) -> None:
-        """As for all; a policy gets its step size at each call."""
+        """As `Experiment.export`; a policy takes its step size at each call."""
         del alpha, statistics
         export_policy(path, self.learner.policy)

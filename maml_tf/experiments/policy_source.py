@@ -37,8 +37,8 @@ class PolicyReporter(Reporter):
             "Return (sum of rewards, not discounted) with fresh data, K "
             f"rollouts or {transitions} transitions of each goal, on "
             f"{results.num_tasks} held-out goals, ± 95 % interval over the "
-            "goals. The step size is that of the first update, half of it of "
-            "the others.",
+            "goals. The step size is that of the first update; the others "
+            "take half of it.",
         ]
         for found in networks:
             count = sum(found.evaluations[0].counts["unstable_episodes"])
@@ -62,7 +62,7 @@ class PolicySource(DataSource):
     """An environment, whose goals are the tasks.
 
     Attributes:
-        spec: what is known of the environment.
+        spec: the description of the environment.
     """
 
     words = "policies"
@@ -107,7 +107,7 @@ class PolicySource(DataSource):
         return PolicyExperiment(config)
 
     def baselines(self, config: RLConfig) -> list[TrainingConfig]:
-        """The pretrained and the oracle policy, trained as the original's."""
+        """The pretrained and the oracle policy, trained as in the original."""
         pretrained = RLConfig.for_environment(
             self.name,
             pretrain_iterations=joint_iterations(config),

@@ -1,4 +1,4 @@
-"""What numbers were made by: versions, commit, command, date."""
+"""The provenance of results: versions, commit, command, date."""
 
 import datetime
 import functools
@@ -16,7 +16,7 @@ _PACKAGES = ("tensorflow", "keras", "numpy")
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide the numbers."""
+    """Versions of Python and of the packages that affect results."""
     packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return {
         "python": platform.python_version(),
@@ -26,7 +26,7 @@ def versions() -> dict[str, str]:
 
 
 def code() -> dict[str, Any]:
-    """The code that runs now: commit and versions.
+    """The running code: commit and versions.
 
     The commit is None outside a Git checkout; `dirty` says whether files that
     Git tracks differ from it.
@@ -35,7 +35,7 @@ def code() -> dict[str, Any]:
 
 
 def provenance() -> dict[str, Any]:
-    """What runs now: date, command and `code`."""
+    """The running process: date, command and `code`."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat("T", "seconds"),
         "command": shlex.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),

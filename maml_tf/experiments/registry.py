@@ -25,13 +25,13 @@ def register(source: DataSource) -> None:
 
 
 def datasources() -> dict[str, DataSource]:
-    """All data sources by name: the environments are among them."""
+    """All data sources by name, environments included."""
     policies = {spec.name: PolicySource(spec) for spec in ENVIRONMENTS.values()}
     return _sources | policies
 
 
 def find_source(name: str) -> DataSource:
-    """The data source of a name; an unknown one is a user's own images."""
+    """The data source of that name; an unknown one is a user's own images."""
     known = datasources()
     return known.get(name) or own_images(name, tuple(known))
 

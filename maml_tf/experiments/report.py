@@ -1,4 +1,4 @@
-"""Networks beside each other and beside the paper: table and figures."""
+"""Compares networks with each other and with the paper: table and figures."""
 
 import json
 import pathlib
@@ -37,7 +37,8 @@ def report(
 
     Args:
         directory: takes the files; the run directory of the first network.
-        networks: in the order of the table's rows; the same evaluations each.
+        networks: in the order of the table's rows; all with the same
+            evaluations.
         console: to print on.
     """
     tag = networks[0].settings.tag
@@ -88,7 +89,7 @@ def table_rows(networks: list[Results]) -> list[list[str]]:
                 ]
             )
             points = results.published.get(key.num_shots)
-            if points and key.statistics != "support":
+            if points and key.statistics == results.experiment.statistics:
                 rows.append(
                     [
                         PAPER_ROW,
@@ -107,22 +108,26 @@ def table_rows(networks: list[Results]) -> list[list[str]]:
 
 
 def table_notes(networks: list[Results]) -> list[str]:
-    """What a reader of the table has to know."""
+    """Notes below the table."""
     reporter = _reporter(networks)
     notes = reporter.notes(networks)
     queries = networks[0].evaluations[0].num_queries
     if queries is not None and not _with_k_queries(networks[0]):
         plural = "s" if queries > 1 else ""
-        notes.append(f"The query sets have {queries} example{plural} a class.")
+        notes.append(
+            f"The query sets have {queries} example{plural} per class."
+        )
     if not _as_the_original(networks[0]):
         notes.append(
-            "The original's code evaluates otherwise: on test tasks, with K "
-            "query examples a class and the step size of training."
+            "The original's code evaluates differently: on test tasks, with K "
+            "query examples per class and the step size of training."
         )
     if _statistics(networks):
         notes.append(
             "norm by: whose mean and variance batch normalization uses, the "
-            "query set's own (transductive, as the paper) or the support set's."
+            "query set's own (transductive, as in MAML's paper), the support "
+            "set's, those of both jointly, or the training images' "
+            "(population)."
         )
     if any(e.alpha_searched for r in networks for e in r.evaluations):
         notes.append("* step size searched on validation tasks.")
@@ -159,7 +164,7 @@ def _reporter(networks: list[Results]) -> Reporter:
 
 
 def _statistics(networks: list[Results]) -> bool:
-    """Whether the table tells statistics of batch normalization apart."""
+    """Whether the table shows the statistics of batch normalization."""
     return any(
         e.statistics not in (None, "transductive")
         for e in networks[0].evaluations
@@ -173,7 +178,7 @@ def _with_k_queries(results: Results) -> bool:
 
 
 def _as_the_original(results: Results) -> bool:
-    """Whether what stands beside the paper is measured as its code does."""
+    """Whether numbers beside the paper's are measured as by its code."""
     if not any(results.published.values()):
         return True
     return (

@@ -1,4 +1,4 @@
-"""What a report says of one kind of experiments."""
+"""The interface of reports on one kind of experiment."""
 
 import abc
 import pathlib
@@ -13,7 +13,7 @@ class Reporter(abc.ABC):
 
     Attributes:
         learns: what is trained: `network` or `policy`.
-        chosen_in: what the best weights did best in.
+        chosen_in: where the best weights did best.
     """
 
     learns: ClassVar[str] = "network"
@@ -45,6 +45,6 @@ class Reporter(abc.ABC):
 
         Args:
             directory: takes the files; the run directory of the first network.
-            name: how their names begin.
+            name: prefix of their names.
             networks: in the order of the table.
         """

@@ -1,4 +1,4 @@
-"""What evaluation found, and the files that say it."""
+"""The results of an evaluation, and their files."""
 
 import dataclasses
 import io
@@ -18,13 +18,18 @@ from maml_tf.learner.scores import Summary
 
 ExperimentT = TypeVar("ExperimentT", bound=Experiment, covariant=True)
 
-# By the statistics of an evaluation, the set that they are of.
-NORM_BY: dict[str | None, str] = {"transductive": "query", "support": "support"}
+# The set that the statistics of an evaluation are computed on.
+NORM_BY: dict[str | None, str] = {
+    "transductive": "query",
+    "support": "support",
+    "joint": "jointly",
+    "population": "population",
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Results(Generic[ExperimentT]):
-    """What evaluation found for one network.
+    """The results of evaluating one network.
 
     Attributes:
         label: `maml`, `pretrained`, `oracle`, `random`, ...
@@ -80,7 +85,7 @@ def write_results(directory: pathlib.Path, results: Results) -> None:
 
     The CSV has the columns update0, update1, ... and the rows mean, standard
     deviation and confidence interval; update0 is the query set before
-    adaptation. The values of every task lie beside it as .npy.
+    adaptation. The values of every task are in an .npy file beside it.
     """
     for evaluation in results.evaluations:
         stem = f"{results.split}_ubs{evaluation.num_shots}"
@@ -110,7 +115,7 @@ def write_results(directory: pathlib.Path, results: Results) -> None:
 
 
 def as_json(results: Results) -> dict[str, Any]:
-    """Results without the values of single tasks; None for what is infinite."""
+    """Results without the values of single tasks; None if not finite."""
 
     def numbers(summary: Summary) -> dict[str, Any]:
         return {

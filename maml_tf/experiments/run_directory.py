@@ -1,8 +1,8 @@
 """The directory of a run: all that resuming, evaluating or exporting needs.
 
-config.json      settings, format, and what each stretch of training ran with
+config.json      settings, format, and the provenance of each stretch
 checkpoints/ ... what training writes (training/files.py)
-results.json ... what evaluation found, tables and figures
+results.json ... results of evaluation, tables and figures
 """
 
 import dataclasses
@@ -22,10 +22,12 @@ from maml_tf.training.files import LOCK, training_lock
 FORMAT = 1
 _INSTEAD = "Choose another run, or for training another logdir."
 
-# Settings that came later, and what runs had before.
+# Settings added later, with the values of runs from before.
 _LATER: dict[str, Any] = {
     "method": "maml",
     "method_settings": {},
+    "train_ways": None,
+    "train_shots": None,
     "beta_schedule": None,
     "beta_end": None,
     "head_init": None,
@@ -34,13 +36,13 @@ _LATER: dict[str, Any] = {
 
 @dataclasses.dataclass(frozen=True)
 class RunDirectory:
-    """A run's directory with what its config.json holds.
+    """A run's directory with the contents of its config.json.
 
     Attributes:
         path: the directory.
         config: the settings.
-        stretches: of each stretch of training, the iteration at which it
-            began and the `provenance` of what ran; the oldest first.
+        stretches: for each stretch of training, the iteration at which it
+            began and its `provenance`; the oldest first.
     """
 
     path: pathlib.Path
@@ -70,9 +72,9 @@ class RunDirectory:
 
         Args:
             logdir: the directory of all runs.
-            config: the settings; they decide the name.
-            resume: resume an existing run. If False, such a run is
-                moved aside to a name with a number, and a new one begins.
+            config: the settings; they determine the name.
+            resume: resume an existing run. If False, an existing run is
+                renamed with a number at the end, and a new one begins.
 
         Raises:
             RunDirectoryError: if the directory cannot be written or holds
@@ -128,14 +130,14 @@ class RunDirectory:
             ) from e
 
     def begin_stretch(self, iteration: int) -> str:
-        """Notes what trains from now on; writes config.json.
+        """Records what trains from now on; writes config.json.
 
         Args:
             iteration: iterations done before.
 
         Returns:
-            How that differs from what trained before, in words; empty if it
-            does not, or nothing did.
+            How that differs from the stretch before, in words; empty if it
+            does not, or if there was none.
         """
         now = {"from_iteration": iteration, **provenance()}
         before = self.stretches[-1] if self.stretches else None
@@ -148,7 +150,7 @@ class RunDirectory:
         """Opens the directory of an earlier run.
 
         Raises:
-            RunDirectoryError: if it is none, or of another format.
+            RunDirectoryError: if it is not one, or has another format.
         """
         try:
             content = read_json(path / "config.json")
@@ -159,7 +161,7 @@ class RunDirectory:
                 if path.is_dir()
                 else f"There is no run directory {path}."
             )
-            raise RunDirectoryError(wrong + _runs_at_hand(path.parent)) from e
+            raise RunDirectoryError(wrong + _available_runs(path.parent)) from e
         except ValueError as e:
             raise RunDirectoryError(
                 f"{path / 'config.json'} is damaged: it is not JSON. "
@@ -185,15 +187,16 @@ class RunDirectory:
 
 
 def _config_of(datasource: str, settings: dict[str, Any]) -> TrainingConfig:
-    """Settings as they were stored: all of them, so that none is made up.
+    """Settings as stored; all must be there, so that none is made up.
 
     Raises:
-        ConfigError: if some are missing, unknown or make no sense.
-        TypeError: if they are no dictionary.
+        ConfigError: if some are missing, unknown or invalid.
+        TypeError: if they are not a dictionary.
     """
     kind = find_source(datasource).config_class
     known = {field.name for field in dataclasses.fields(kind)}
-    settings = {k: v for k, v in _LATER.items() if k in known} | settings
+    later = {name: x for name, x in _LATER.items() if name in known}
+    settings = later | settings
     for names, wrong in (
         (known - set(settings), "missing"),
         (set(settings) - known, "unknown"),
@@ -203,18 +206,18 @@ def _config_of(datasource: str, settings: dict[str, Any]) -> TrainingConfig:
     try:
         return kind(**settings)
     except TypeError as e:
-        raise ConfigError("a value is of another type") from e
+        raise ConfigError("a value has the wrong type") from e
 
 
 def _stretches_of(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """Those of a config.json; before there were any it had versions only."""
+    """The stretches in a config.json; early ones hold versions only."""
     if "stretches" in content:
         return content["stretches"]
     return [{"from_iteration": 0, "versions": content.get("versions", {})}]
 
 
 def _holds_something(path: pathlib.Path) -> bool:
-    """Whether there is more than a kill at the very beginning can leave."""
+    """Whether there is more than a kill at the very beginning leaves."""
     if not path.is_dir():
         return True
     return any(
@@ -230,16 +233,16 @@ def _move_aside(path: pathlib.Path) -> None:
     os.rename(path, aside)
 
 
-def _runs_at_hand(logdir: pathlib.Path) -> str:
+def _available_runs(logdir: pathlib.Path) -> str:
     if not logdir.is_dir() and logdir.name == "trained":
         return (
-            " Trained networks are not part of the installed package: they lie "
-            "in the directory trained/ of its source repository. Name the path "
+            " Trained networks are not part of the installed package: they are "
+            "in the directory trained/ of its source repository. Give the path "
             "of that directory in a clone, or train a run first."
         )
     if not logdir.is_dir():
         return f" There is no directory {logdir}; train a run first."
     names = sorted(p.parent.name for p in logdir.glob("*/config.json"))
     if not names:
-        return f" {logdir}/ holds no run; train one first."
+        return f" {logdir} holds no run; train one first."
     return f" {logdir} holds:\n  " + "\n  ".join(names)

@@ -11,7 +11,7 @@ class EvaluationSettings:
     Attributes:
         split: `validation` or `test`.
         shots: numbers of support examples K.
-        num_queries: query images of a class; None takes K.
+        num_queries: query images per class; None takes K.
         alpha: the step size. None takes that of meta-training; searches it
             on the validation tasks for a network that was not meta-trained;
             and leaves the oracle, which knows the task, as it is.
@@ -34,7 +34,7 @@ class EvaluationSettings:
 
     @property
     def tag(self) -> str:
-        """Ends the names of files of anything but the standard evaluation."""
+        """Suffix of the names of files; empty for the standard evaluation."""
         parts = [] if self.split == "test" else [self.split]
         if self.shots is not None:
             parts.append("ubs" + "-".join(map(str, self.shots)))

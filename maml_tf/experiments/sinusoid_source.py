@@ -53,7 +53,7 @@ class SinusoidReporter(Reporter):
 
 
 class SinusoidSource(DataSource):
-    """Sinusoids, drawn when they are needed."""
+    """Sinusoids, drawn as needed."""
 
     name = "sinusoid"
     words = "sinusoids"
@@ -81,8 +81,8 @@ class SinusoidSource(DataSource):
     def baselines(self, config: SinusoidConfig) -> list[TrainingConfig]:
         """The pretrained and the oracle network.
 
-        Both are trained on all tasks jointly, those of the meta-trained
-        network, for as many iterations; the oracle is also told the task.
+        Both are trained jointly on the tasks of the meta-trained network, for
+        as many iterations; the oracle is also told the task.
         """
         pretrained = dataclasses.replace(
             config,

@@ -54,7 +54,7 @@ class SinusoidConfig(TrainingConfig):
 
     @property
     def run_name(self) -> str:
-        """Name of the run's directory: whatever training depends on.
+        """Name of the run's directory: everything that training depends on.
 
         Two runs that differ in anything but the number of iterations have
         different names.

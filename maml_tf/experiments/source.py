@@ -1,4 +1,4 @@
-"""What a data source of the command line knows."""
+"""The interface of the command line's data sources."""
 
 import abc
 import dataclasses
@@ -14,15 +14,15 @@ from maml_tf.training.config import TrainingConfig
 class DataSource(abc.ABC):
     """Where an experiment's tasks come from, and the paper's settings for it.
 
-    A new one is a file with one of these, and a line in registry.py.
+    To add one, write a file with a subclass, and a line in registry.py.
 
     Attributes:
-        name: what the command line calls it.
-        words: what its kind is called, in messages.
-        config_class: the settings that its experiments have.
+        name: its name on the command line.
+        words: the name of its kind in messages.
+        config_class: the settings of its experiments.
         evaluation_options: the fields of `EvaluationSettings` that it has
-            beyond those of all.
-        without: fields of `config_class` that have no choice here.
+            beyond those that all have.
+        without: fields of `config_class` that cannot be set here.
         reporter: reports on its experiments.
         large_ops: whether TensorFlow should split operations over the cores.
     """
@@ -43,23 +43,23 @@ class DataSource(abc.ABC):
 
     @abc.abstractmethod
     def configure(self, **given: Any) -> TrainingConfig:
-        """The paper's settings, but for what is given.
+        """The paper's settings, except for those given.
 
         Raises:
-            ConfigError: if a value makes no sense.
+            ConfigError: if a value is invalid.
         """
 
     @abc.abstractmethod
     def build(self, config: Any, data_dir: pathlib.Path) -> Experiment:
-        """Builds what settings describe.
+        """Builds the experiment that the settings describe.
 
         Args:
             config: the settings, of `config_class`.
-            data_dir: where packed data sets lie.
+            data_dir: directory of the packed data sets.
 
         Raises:
             DataError: if the data set is missing, damaged or too small.
-            ConfigError: if something is needed that is not installed.
+            ConfigError: if a package that is needed is not installed.
         """
 
     def baselines(self, config: Any) -> list[TrainingConfig]:
@@ -73,8 +73,8 @@ class DataSource(abc.ABC):
         """What the paper reports, by number of updates.
 
         Args:
-            label: as `TrainingConfig.label`, or what the network is called.
-            config: the settings that it was trained by.
+            label: as `TrainingConfig.label`, or another name of the network.
+            config: the settings that it was trained with.
             num_shots: K of the evaluation.
         """
         del label, config, num_shots

@@ -1,8 +1,9 @@
-"""Training a run in its directory."""
+"""Trains runs in their directories."""
 
 import dataclasses
 import pathlib
 import time
+from collections.abc import Mapping
 
 from rich.console import Console
 
@@ -25,11 +26,11 @@ def open_run(
     Args:
         logdir: the directory of all runs.
         config: the settings.
-        data_dir: where packed data sets lie.
-        resume: resume an existing run instead of beginning another.
+        data_dir: directory of the packed data sets.
+        resume: resume an existing run instead of starting another.
 
     Raises:
-        ExperimentError: if it cannot; nothing is made then.
+        ExperimentError: if it cannot be; then nothing is made.
     """
     find_source(config.datasource).build(config, data_dir).check()
     run = RunDirectory.for_training(logdir, config, resume)
@@ -47,15 +48,20 @@ def open_run(
 
 
 def train_run(
-    run: RunDirectory, data_dir: pathlib.Path, log: bool, console: Console
+    run: RunDirectory,
+    data_dir: pathlib.Path,
+    log: bool,
+    console: Console,
+    names: Mapping[str, str],
 ) -> None:
-    """Trains a run to its last iteration, from wherever it stands.
+    """Trains a run to its last iteration, from the last checkpoint.
 
     Args:
         run: the run.
-        data_dir: where packed data sets lie.
+        data_dir: directory of the packed data sets.
         log: write TensorBoard events.
         console: for progress.
+        names: how to print a setting's name, where it is not to be as it is.
 
     Raises:
         ExperimentError: if it cannot be trained.
@@ -67,7 +73,8 @@ def train_run(
 
     settings = dataclasses.asdict(config)
     settings |= settings.pop("method_settings")
-    say(", ".join(f"{name} {value}" for name, value in settings.items()))
+    shown = ((names.get(k, k), value) for k, value in settings.items())
+    say(", ".join(f"{name} {value}" for name, value in shown))
     experiment = run.source.build(config, data_dir)
     files = TrainingFiles(
         run.path, experiment.state, experiment.log_fields, tensorboard=log
@@ -76,7 +83,7 @@ def train_run(
         total = config.num_iterations
         start = files.restore(total)
         if start == total:
-            say(f"{total} iterations were done before.")
+            say(f"already trained for {total} iterations.")
             return
         changed = run.begin_stretch(start)
         if start:

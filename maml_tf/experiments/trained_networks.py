@@ -1,4 +1,4 @@
-"""Networks as training left them: of runs, or of the original code."""
+"""Trained networks, of runs or of the original code."""
 
 import dataclasses
 import pathlib
@@ -16,10 +16,10 @@ from maml_tf.training.config import TrainingConfig
 
 @dataclasses.dataclass(frozen=True)
 class TrainedNetwork:
-    """An experiment whose network has the weights that training gave it.
+    """An experiment whose network has trained weights.
 
     Attributes:
-        label: what to call the network.
+        label: the name of the network.
         experiment: the experiment.
         iteration: iterations of training.
         trained_by: the stretches of its training (`RunDirectory.stretches`).
@@ -41,7 +41,7 @@ def of_run(
 
     Args:
         run: the run.
-        data_dir: where packed data sets lie.
+        data_dir: directory of the packed data sets.
         iteration: the checkpoint; None takes the newest.
         best: the weights that did best in validation, instead.
 
@@ -75,7 +75,7 @@ def of_original(
     Args:
         original: the network.
         config: its settings (`OriginalNetwork.settings` and others).
-        data_dir: where packed data sets lie.
+        data_dir: directory of the packed data sets.
 
     Raises:
         ExperimentError: if the settings are of another network, or the data

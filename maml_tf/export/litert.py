@@ -29,7 +29,7 @@ def convert_adaptation(
     """Writes `adapt_and_predict` of a SavedModel as a LiteRT model.
 
     Args:
-        directory: what `export_adaptation` wrote.
+        directory: written by `export_adaptation` or `export_method`.
         file: the file to write.
         num_support, num_query: numbers of examples.
 

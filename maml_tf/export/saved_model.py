@@ -6,14 +6,14 @@ The signatures, with tensors by name (docs/serving.md):
 |---------------------------|--------------------------------|-----------------|
 | `adapt_and_predict`       | support set, query inputs,     | predictions     |
 |                           | number of updates              |                 |
-| `adapt_and_predict_batch` | the same of several tasks      | the same        |
+| `adapt_and_predict_batch` | the same for several tasks     | the same        |
 | `adapt`                   | support set, number of updates | adapted state   |
 | `predict_adapted`         | adapted state, query inputs    | predictions     |
 | `predict`                 | query inputs                   | predictions     |
 
-The adapted state is what the method makes of a support set: weights, by their
-names, or prototypes. Methods without updates have no `num_updates`, and only
-those that adapt weights have `predict`, which does not adapt.
+The adapted state is the result of adaptation: weights, by their names, or
+prototypes. Methods without updates have no `num_updates`, and only those that
+adapt weights have `predict`, which does not adapt.
 
 The number of examples in a set may change from call to call. If a query set is
 normalized by the support set's statistics, all signatures that predict take
@@ -53,7 +53,7 @@ def export_adaptation(
     """Writes a model that adapts by gradient descent: `export_method`.
 
     Args:
-        path: the directory to make; there may be an empty one.
+        path: the directory to create; an empty one may exist.
         model: a built model with one output tensor; in classification
             [examples, N].
         loss: the loss that updates descend, of (theta, `losses.Batch`); in
@@ -62,7 +62,8 @@ def export_adaptation(
         adapts: as for `maml.inner_update`.
         options: as for `export_method`.
 
-    Raises: ValueError, ExportError, OSError: as for `export_method`.
+    Raises:
+        ValueError, ExportError, OSError: as for `export_method`.
     """
     network = Network(model, squared_error, loss)
     moving = [True] * len(network.theta) if adapts is None else list(adapts)
@@ -94,7 +95,7 @@ def export_method(
     A crash leaves nothing at `path`.
 
     Args:
-        path: the directory to make; there may be an empty one.
+        path: the directory to create; an empty one may exist.
         network: the model, with one output tensor, and the loss that updates
             descend; in classification its targets are class numbers, int32
             [examples].
@@ -115,7 +116,8 @@ def export_method(
 
     Raises:
         ValueError: if an argument is invalid.
-        ExportError: if there is something at `path`.
+        ExportError: if `path` exists and is not an empty directory, or the
+            statistics are joint.
         OSError: if it cannot be written.
     """
     for name, value, known in (
@@ -126,6 +128,12 @@ def export_method(
             raise ValueError(
                 f"{name} must be one of {known}. Received: {name}={value!r}"
             )
+    if statistics == "joint":
+        raise ExportError(
+            "An export adapts before it knows the query set, so it cannot take "
+            "joint statistics. Choose others, such as statistics=support.",
+            "statistics",
+        )
     path = pathlib.Path(path)
     check_free(path)
     model = network.model
@@ -170,12 +178,12 @@ def check_free(path: pathlib.Path) -> None:
     """Checks that an export can be written.
 
     Raises:
-        ExportError: if there is something at `path`.
+        ExportError: if `path` exists and is not an empty directory.
     """
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise ExportError(
-            f"{path} is already there. Remove it, or choose another directory "
-            "to export to."
+            f"{path} already exists. Remove it, or choose another directory to "
+            "export to."
         )
 
 
@@ -187,8 +195,8 @@ def _input_specs(model: keras.Model, inputs: Any) -> Any:
         inputs = getattr(model, "input", None)  # subclasses have none
     if inputs is None:
         raise ValueError(
-            "The model does not say what it takes. Give inputs, a batch of "
-            f"its inputs. Received: model={model.name}, inputs=None"
+            "The model does not know the shapes of its inputs. Pass inputs, a "
+            f"batch of them. Received: model={model.name}, inputs=None"
         )
     return keras.tree.map_structure(_any_number, inputs)
 
@@ -202,7 +210,7 @@ def _output_spec(network: Network, inputs: Any) -> tf.TensorSpec:
     if not tf.is_tensor(output):
         raise ValueError(
             "Only a model with one output tensor can be exported. Received: "
-            f"a model that gives {output}"
+            f"a model that returns {output}"
         )
     return _any_number(output)
 
@@ -228,7 +236,7 @@ def write_saved_model(
             module,
             str(written),
             signatures,
-            # Only of use to differentiate a loaded model.
+            # Only needed to differentiate a loaded model.
             tf.saved_model.SaveOptions(experimental_custom_gradients=False),
         )
         os.rename(written, path)

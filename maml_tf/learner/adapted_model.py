@@ -9,13 +9,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.core.losses import STATISTICS, Batch
+from maml_tf.core.losses import STATISTICS, Batch, references
 from maml_tf.core.maml import Params
 from maml_tf.core.network import Network
 from maml_tf.errors import ConfigError
+from maml_tf.learner.examples import Examples
 from maml_tf.learner.metrics import names_of
 from maml_tf.learner.model_checks import check_normalization, plain_copy
-from maml_tf.learner.objectives import Objective
+from maml_tf.learner.objectives import (
+    BINARY,
+    CATEGORICAL,
+    SPARSE,
+    Objective,
+)
 from maml_tf.methods.method import Method, State
 from maml_tf.tasks import batches
 
@@ -26,6 +32,8 @@ class AdaptedModel:
     Attributes:
         state: result of adaptation: adapted weights, prototypes, ...
         losses: the loss on the support set before each update, floats.
+        classes: the support set's classes in the order of the outputs, if its
+            labels were text; else None.
     """
 
     def __init__(
@@ -37,6 +45,8 @@ class AdaptedModel:
         support: Batch,
         losses: Sequence[float],
         objectives: Sequence[Objective],
+        examples: Examples,
+        classes: tuple[str, ...] | None,
     ):
         """
         Args:
@@ -47,14 +57,18 @@ class AdaptedModel:
             support: the support set it was made from.
             losses: see the attribute.
             objectives: the loss and the metrics.
+            examples: makes arrays of what users give.
+            classes: see the attribute.
         """
         self.state = state
         self.losses = losses
+        self.classes = classes
         self._network = network
         self._method = method
         self._params = params
         self._support = support
         self._objectives = objectives
+        self._examples = examples
         self._spec = batches.spec_of(support)
 
     @property
@@ -67,8 +81,8 @@ class AdaptedModel:
         weights = self._method.weights(self.state)
         if weights is None:
             raise ConfigError(
-                f"{self._method.name} does not adapt weights; what it makes "
-                "of a support set is in `state`."
+                f"{self._method.name} does not adapt weights; the result of "
+                "adaptation is in `state`."
             )
         return weights
 
@@ -80,21 +94,58 @@ class AdaptedModel:
                 takes; for a single example `x[None]`.
             statistics: those that batch normalization uses: "support", the
                 support set's mean and variance, so that predictions do not
-                depend on each other; or "transductive", those of `x` itself, as
-                in the paper.
+                depend on each other; "transductive", those of `x` itself, as
+                in the paper; "joint", those of both together; or "population",
+                those that `Learner.measure_population` found.
 
         Raises:
             DataError: if `x` is not like the examples of the support set.
-            ConfigError: if `statistics` is neither.
+            ConfigError: if `statistics` is none of them.
         """
         check_statistics(self._network.model, statistics)
-        inputs = batches.as_batch(x, (), self._dtype).inputs
+        inputs = self._examples.inputs(x, self._spec.inputs)
         batches.check_spec(batches.spec_of(inputs), self._spec.inputs, "inputs")
-        reference = self._support.inputs if statistics == "support" else None
+        normalizing = references(statistics, self._support.inputs, inputs)
+        state = self.state
+        if normalizing.support is not None and not self.losses:
+            # What embeds the support set, normalizes it likewise.
+            state = self._method.begin(
+                self._network, self._params, self._support, normalizing.support
+            )
         outputs = self._method.predict(
-            self._network, self._params, self.state, inputs, reference
+            self._network, self._params, state, inputs, normalizing.query
         )
         return tf.nest.map_structure(lambda y: y.numpy(), outputs)
+
+    def classify(self, x: Any, statistics: str = "support") -> np.ndarray:
+        """The most likely class of each example.
+
+        Args:
+            x, statistics: as for `predict`.
+
+        Returns:
+            Class numbers [examples], or the names that the support set's labels
+            had.
+
+        Raises:
+            DataError, ConfigError: as for `predict`, and if the loss is none of
+                classification.
+        """
+        outputs = self.predict(x, statistics)
+        loss = self._objectives[0]
+        if loss.kind == BINARY:
+            threshold = 0.0 if loss.from_logits else 0.5
+            numbers = (outputs > threshold).astype(np.int64)
+            if outputs.ndim > 1 and outputs.shape[-1] == 1:
+                numbers = numbers[..., 0]
+        elif loss.kind in (SPARSE, CATEGORICAL):
+            count = len(self.classes) if self.classes else outputs.shape[-1]
+            numbers = outputs[..., :count].argmax(axis=-1)
+        else:
+            raise ConfigError(
+                f"{loss.name} is no loss of classification. Use predict."
+            )
+        return np.array(self.classes)[numbers] if self.classes else numbers
 
     def evaluate(
         self, x: Any, y: Any, statistics: str = "support"
@@ -108,7 +159,10 @@ class AdaptedModel:
         Raises:
             DataError, ConfigError: as for `predict`, and if targets do not fit.
         """
-        batch = batches.as_batch(x, y, self._dtype)
+        batch = Batch(
+            self._examples.inputs(x, self._spec.inputs),
+            self._examples.targets(y, self._spec.targets, self.classes),
+        )
         batches.check_sizes(batch)
         batches.check_spec(
             batches.spec_of(batch.targets), self._spec.targets, "targets"
@@ -129,7 +183,7 @@ class AdaptedModel:
 
         Its layers are Keras' own, or the user's. Batch normalization has the
         support set's mean and variance as moving statistics, so that
-        `model.predict` gives the same as `predict` here.
+        `model.predict` returns the same as `predict` here.
 
         Raises:
             ConfigError: if the model cannot be copied, or the method does not
@@ -152,10 +206,6 @@ class AdaptedModel:
         scratch = path.with_name(f".writing-{path.name}")
         self.to_keras().save(scratch)
         os.replace(scratch, path)
-
-    @property
-    def _dtype(self) -> str:
-        return self._params[0].dtype.name
 
     def __repr__(self) -> str:
         count = len(tf.nest.flatten(self._support)[0])

@@ -20,12 +20,12 @@ def export(learner: Any, path: str | os.PathLike, statistics: str) -> None:
 
     Args:
         learner: a `Learner` that has seen tasks or a support set.
-        path: the directory to make.
+        path: the directory to create; an empty one may exist.
         statistics: as for `AdaptedModel.predict`.
 
     Raises:
         ConfigError: if the learner has not seen data.
-        ExportError: if there is something at `path`.
+        ExportError: if `path` exists and is not an empty directory.
     """
     if learner.spec is None:
         raise ConfigError(

@@ -24,7 +24,7 @@ def as_metric(metric: Any, loss: Objective) -> Objective:
     Args:
         metric: "accuracy", the name of a Keras loss such as "mae", or a
             function of (targets, outputs).
-        loss: decides what accuracy means.
+        loss: determines what accuracy means.
 
     Raises:
         ConfigError: if it is neither.
@@ -33,14 +33,14 @@ def as_metric(metric: Any, loss: Objective) -> Objective:
         if loss.kind == ELEMENTWISE:
             raise ConfigError(
                 "accuracy is a metric of classification, but the loss is "
-                f"{loss.name}. Take another metric, such as 'mae'."
+                f"{loss.name}. Use another metric, such as 'mae'."
             )
         return Objective("accuracy", _accuracy(loss), metric)
     if isinstance(metric, keras.metrics.Metric):
         raise ConfigError(
-            f"A metric is a name, such as 'accuracy' or 'mae', or a function "
-            f"of (targets, outputs); {type(metric).__name__} objects keep a "
-            "state, and tasks are measured many at once."
+            f"A metric must be a name, such as 'accuracy' or 'mae', or a "
+            f"function of (targets, outputs). {type(metric).__name__} objects "
+            "keep a state, but many tasks are measured at once."
         )
     if isinstance(metric, str):
         function = loss_by_name(metric)
@@ -62,7 +62,7 @@ def names_of(objectives: Sequence[Objective]) -> list[str]:
     """
     names = ["loss", *(o.name for o in objectives[1:])]
     if len(set(names)) < len(names):
-        raise ConfigError(f"Metrics need names that differ. Received: {names}")
+        raise ConfigError(f"Metrics need different names. Received: {names}")
     return names
 
 

@@ -1,4 +1,4 @@
-"""What a learner requires of a user's model, and plain copies of it."""
+"""Checks of a user's model, and plain copies of it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +10,7 @@ from maml_tf.core.losses import Batch
 from maml_tf.core.maml import Params
 from maml_tf.core.model_copies import copy_model
 from maml_tf.core.network import Network
+from maml_tf.core.population import take_statistics
 from maml_tf.errors import ConfigError, DataError, first_lines
 from maml_tf.layers.activation import ReLU
 from maml_tf.layers.convolution import Conv2D
@@ -33,7 +34,7 @@ def check_model(model: keras.Model) -> None:
     """Checks that a model has weights to learn and is deterministic.
 
     Raises:
-        ConfigError: if it does not.
+        ConfigError: if it has not, or is not.
     """
     if not isinstance(model, keras.Model):
         raise ConfigError(
@@ -41,7 +42,7 @@ def check_model(model: keras.Model) -> None:
         )
     if not model.built:
         raise ConfigError(
-            f"{model.name} has no weights yet. Begin it with a keras.Input, or "
+            f"{model.name} has no weights yet. Start it with a keras.Input, or "
             "call it once on a batch of examples."
         )
     if not model.trainable_variables:
@@ -53,8 +54,8 @@ def check_model(model: keras.Model) -> None:
     if random:
         raise ConfigError(
             "Layers that draw random numbers would draw the same ones in every "
-            f"update and prediction: {', '.join(random)}. Take them out, or "
-            "set their rate to 0 (layer.rate = 0.0)."
+            f"update and prediction: {', '.join(random)}. Remove them, or set "
+            "their rate to 0 (layer.rate = 0.0)."
         )
 
 
@@ -76,7 +77,7 @@ def check_normalization(model: keras.Model) -> None:
 
 
 def has_batch_norm(model: keras.Model) -> bool:
-    """Whether examples of a batch affect each other by normalization."""
+    """Whether examples of a batch affect each other through normalization."""
     return any(
         isinstance(layer, keras.layers.BatchNormalization)
         for layer in all_layers(model)
@@ -178,24 +179,10 @@ def plain_copy(
     for variable, value in zip(copy.trainable_variables, theta, strict=True):
         variable.assign(value)
     if statistics_of is not None:
-        _take_statistics(copy, statistics_of)
+        take_statistics(copy, [statistics_of])
     for layer in all_layers(copy):
         layer.__class__ = _PLAIN_LAYERS.get(type(layer), type(layer))
     return copy
-
-
-def _take_statistics(model: keras.Model, inputs) -> None:
-    layers = [
-        x
-        for x in all_layers(model)
-        if isinstance(x, keras.layers.BatchNormalization)
-    ]
-    momenta = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.momentum = 0.0
-    model(inputs, training=True)
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
 
 
 def _is_random(layer: keras.layers.Layer) -> bool:

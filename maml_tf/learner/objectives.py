@@ -86,7 +86,7 @@ class Objective:
     def check_targets(
         self, targets: np.ndarray, num_classes: int | None
     ) -> None:
-        """Checks that labels are valid, and that there are two classes or more.
+        """Checks that targets are valid labels of that many classes.
 
         Args:
             targets: of one task or of several, [..., examples, ...].
@@ -101,7 +101,7 @@ class Objective:
             targets.shape[-1],
         ):
             raise DataError(
-                f"One-hot targets must be of {num_classes} classes. Received: "
+                f"One-hot targets must have {num_classes} classes. Received: "
                 f"targets of {targets.shape[-1]}. Give support and query set "
                 "the same classes."
             )
@@ -109,9 +109,9 @@ class Objective:
             return
         if not np.issubdtype(targets.dtype, np.integer):
             raise DataError(
-                f"{self.name} takes integer labels 0, 1, ...; Received: "
-                f"labels of dtype {targets.dtype}. Give y.astype('int32'), or "
-                "use 'categorical_crossentropy' if they are one-hot."
+                f"{self.name} takes integer labels 0, 1, ... Received: labels "
+                f"of dtype {targets.dtype}. Pass y.astype('int32'), or use "
+                "'categorical_crossentropy' if they are one-hot."
             )
         low, high = targets.min(), targets.max()
         if num_classes is None:
@@ -124,22 +124,22 @@ class Objective:
             raise DataError(
                 f"Labels must be 0, ..., {num_classes - 1}, as there are "
                 f"{num_classes} outputs. Received: labels from {low} to "
-                f"{high}. Number the classes of a task from 0, or let there "
-                f"be {high + 1} outputs."
+                f"{high}. Number the classes of a task from 0, or give the "
+                f"network {high + 1} outputs."
             )
 
     def check_outputs(self, targets: np.ndarray, outputs: np.ndarray) -> None:
         """Checks that a network's outputs can be compared with targets.
 
         Raises:
-            ConfigError: if they are not.
+            ConfigError: if they cannot.
         """
         if self.kind is None:
             return
         if not hasattr(outputs, "shape"):
             raise ConfigError(
                 f"The network has several outputs, but {self.name} takes one. "
-                "Give a loss function of (targets, outputs) that adds up."
+                "Pass a loss function of (targets, outputs) that combines them."
             )
         expected = outputs.shape[:-1] if self.kind == SPARSE else outputs.shape
         column = self.kind in (BINARY, ELEMENTWISE) and targets.shape + (
@@ -184,15 +184,15 @@ class Objective:
         if self.from_logits and between and sums_to_1:
             raise ConfigError(
                 f"The network's outputs are probabilities, but {self.name} "
-                "takes logits. Take the softmax out of the network, or give a "
+                "takes logits. Remove the softmax from the network, or pass a "
                 "Keras loss with from_logits=False."
             )
 
     def _takes_probabilities(self, activation: str) -> ConfigError:
         return ConfigError(
             f"{self.name} with from_logits=False takes probabilities, but the "
-            "network's outputs are not. Give the loss from_logits=True, or let "
-            f"the network end in a {activation}."
+            "network's outputs are not. Set from_logits=True in the loss, or "
+            f"end the network in a {activation}."
         )
 
 
@@ -236,9 +236,9 @@ def loss_by_name(name: str) -> Any:
         return keras.losses.get(name)
     except ValueError as e:
         raise ConfigError(
-            f"Keras has no loss {name!r}. Names are such as 'mse', 'mae' and "
-            "'sparse_categorical_crossentropy'; or give a function of "
-            "(targets, outputs)."
+            f"Keras has no loss {name!r}. Use a name such as 'mse', 'mae' or "
+            "'sparse_categorical_crossentropy', or a function of (targets, "
+            "outputs)."
         ) from e
 
 
@@ -262,7 +262,7 @@ def kind_of(loss: Any) -> str | None:
 
 
 def name_of(function: Callable) -> str:
-    """What to call a loss or a function."""
+    """The display name of a loss or a function."""
     name: str = getattr(function, "__name__", "") or getattr(
         function, "name", type(function).__name__
     )

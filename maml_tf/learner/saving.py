@@ -1,10 +1,10 @@
 """Saves learners in directories, and loads them.
 
-    learner.json method, settings and specs of the examples model.keras the
-    network and its weights method.npz what else the method learned, such as
-    step sizes
+    learner.json    method, settings and specs of the examples
+    model.keras     the network and its weights
+    method.npz      what else the method learned, such as step sizes
 
-Nothing is pickled: functions are saved by name and given again to load.
+Nothing is pickled: functions are saved by name and passed again to `load`.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ def save(learner: Any, path: str | os.PathLike) -> None:
     path = pathlib.Path(path)
     if path.exists() and not (path / _SETTINGS).is_file():
         raise ConfigError(
-            f"{path} exists and is no saved learner. Choose another name."
+            f"{path} exists and is not a saved learner. Choose another name."
         )
     scratch = path.with_name(f".writing-{path.name}")
     shutil.rmtree(scratch, ignore_errors=True)
@@ -51,6 +51,7 @@ def save(learner: Any, path: str | os.PathLike) -> None:
             **dataclasses.asdict(learner.method),
         },
         "iterations": learner.iterations,
+        "population_of": learner.population_of,
         "num_outputs": learner.checks.num_outputs,
         "spec": learner.spec and [_spec_as_json(x) for x in learner.spec],
     }
@@ -87,7 +88,7 @@ def load(
     except (ValueError, TypeError, OSError, NotImplementedError) as e:
         raise ConfigError(
             f"The model in {path} cannot be loaded ({first_lines(e)}). If it "
-            "has layers or functions of your own, give them as "
+            "has layers or functions of your own, pass them as "
             "custom_objects={'Name': Name}."
         ) from e
     if metrics is None:
@@ -102,6 +103,7 @@ def load(
     if settings["spec"] is not None:
         learner.checks.spec = Batch(*map(_spec_from_json, settings["spec"]))
     learner.trainer.iterations = settings["iterations"]
+    learner.population_of = settings.get("population_of")
     if learner.method_variables:
         name = _STEP_SIZES if settings["format"] == 1 else _METHOD
         with np.load(path / name, allow_pickle=False) as saved:
@@ -118,7 +120,7 @@ def _read_settings(path: pathlib.Path) -> dict[str, Any]:
         found = settings["format"]
     except OSError as e:
         raise ConfigError(
-            f"{path} is no saved learner: {_SETTINGS} cannot be read "
+            f"{path} is not a saved learner: {_SETTINGS} cannot be read "
             f"({e.strerror})."
         ) from e
     except (ValueError, KeyError) as e:
@@ -171,7 +173,7 @@ def _from_json(saved: dict[str, Any], path: pathlib.Path, what: str) -> Any:
         return keras.saving.deserialize_keras_object(saved["keras"])
     raise ConfigError(
         f"The learner in {path} has {saved['function']} among its {what}, "
-        f"which is not saved. Give it again: Learner.load(path, {what}=...)."
+        f"which is not saved. Pass it again: Learner.load(path, {what}=...)."
     )
 
 

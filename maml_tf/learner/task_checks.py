@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
@@ -13,6 +12,8 @@ from maml_tf.core.maml import Params, Task
 from maml_tf.core.network import Network
 from maml_tf.core.task_stream import TaskStream
 from maml_tf.errors import ConfigError, DataError
+from maml_tf.learner.batch_checks import BatchChecks
+from maml_tf.learner.examples import Examples
 from maml_tf.learner.model_checks import (
     cancelled_biases,
     ignored_by,
@@ -28,10 +29,11 @@ class TaskChecks:
     """Checks the first examples closely; later ones must be like them.
 
     Attributes:
+        examples: makes arrays of what users give.
         spec: a `Batch` of `tf.TensorSpec`s, of any number of examples; None
             before the first.
         num_outputs: the last axis of the model's outputs; None before the first
-            examples, and if the tasks decide it.
+            examples, and if it depends on the task.
     """
 
     def __init__(
@@ -52,25 +54,26 @@ class TaskChecks:
         self._method = method
         self._objective = objective
         self._params = params
-        self._dtype = keras.backend.standardize_dtype(
-            network.model.trainable_variables[0].dtype
-        )
+        self.examples = Examples(network.model, objective.kind)
         self.spec: Batch | None = None
         self.num_outputs: int | None = None
 
-    def support(self, inputs: Any, targets: Any) -> Batch:
-        """A support set as arrays.
+    def support(
+        self, inputs: Any, targets: Any
+    ) -> tuple[Batch, tuple[str, ...] | None]:
+        """A support set as arrays, and the classes that its text names.
 
         Raises:
             ConfigError, DataError: if it does not fit.
         """
-        batch = batches.as_batch(inputs, targets, self._dtype)
+        batch, classes = self.examples.support(inputs, targets, self.spec)
         batches.check_sizes(batch)
         batches.check_finite(batch, "the support set")
         known = self._known_spec(batch)
+        batch = self.examples.like(batch, known)
         _check_specs(batch, known, leading=1)
         self._check_labels(batch.targets, known, "The support set")
-        return batch
+        return batch, classes
 
     def stacked(self, tasks: Any, first: int) -> Task:
         """A stream's tasks as arrays.
@@ -82,13 +85,14 @@ class TaskChecks:
         Raises:
             ConfigError, DataError: if they do not fit.
         """
-        task = batches.as_task(tasks, self._dtype)
+        task = self.examples.tasks(tasks, self.spec)
         for batch in task:
             batches.check_sizes(batch, leading=2)
         one = tf.nest.map_structure(lambda x: x[0], task.support)
         if self.spec is None:
             batches.check_finite(one, f"task {first}")
         known = self._known_spec(one)
+        task = Task(*(self.examples.like(x, known, leading=2) for x in task))
         for batch in task:
             _check_specs(batch, known, leading=2)
         num_classes = self._check_labels(
@@ -105,7 +109,10 @@ class TaskChecks:
         if self.spec is not None:
             return self.spec
         network, method, params = self._network, self._method, self._params()
+        if not method.fixed_outputs:
+            batch = self._without_column(batch, 1)
         outputs = outputs_on(network, method, params, batch)
+        batch = self._without_column(batch, np.ndim(outputs) - 1)
         self._objective.check_outputs(batch.targets, outputs)
         if self._objective.kind is not None:
             if method.fixed_outputs:
@@ -114,8 +121,8 @@ class TaskChecks:
         ignored = ignored_by(network, method, params, batch)
         if all(ignored):
             raise ConfigError(
-                "The loss does not depend on any of the network's weights. Let "
-                "it be a differentiable function of the outputs."
+                "The loss does not depend on any of the network's weights. Use "
+                "a differentiable function of the outputs."
             )
         cancelled = cancelled_biases(network.model, ignored)
         ignored = [i and not c for i, c in zip(ignored, cancelled, strict=True)]
@@ -133,13 +140,22 @@ class TaskChecks:
             )
         return self.spec
 
+    def _without_column(self, batch: Batch, rank: int) -> Batch:
+        """Labels [examples, 1] as [examples], where these have that rank."""
+        labels = batch.targets
+        if self._objective.kind != SPARSE or not hasattr(labels, "ndim"):
+            return batch
+        if labels.ndim == rank + 1 and labels.shape[-1] == 1:
+            return batch._replace(targets=labels[..., 0])
+        return batch
+
     def _check_labels(
         self, targets: np.ndarray, known: Batch, what: str
     ) -> int | None:
         """Checks that labels are in range, of two classes or more in a task.
 
         Returns:
-            The number of classes; None if neither model nor labels say it.
+            The number of classes; None if neither model nor labels tell.
         """
         kind = self._objective.kind
         if kind not in (SPARSE, CATEGORICAL):
@@ -150,8 +166,8 @@ class TaskChecks:
         axes = tuple(range(labels.ndim - rank, labels.ndim))
         if (labels.min(axes) == labels.max(axes)).any():
             raise DataError(
-                f"{what} has examples of one class only; there is nothing to "
-                "tell it from. Give examples of at least two classes."
+                f"{what} has examples of one class only. Give examples of at "
+                "least two classes."
             )
         if self._method.fixed_outputs:
             return self.num_outputs
@@ -172,7 +188,10 @@ class CheckedTasks:
     """A `TaskStream` whose tasks are checked before they are used."""
 
     def __init__(
-        self, tasks: TaskStream, checks: TaskChecks, finite: bool = False
+        self,
+        tasks: TaskStream,
+        checks: TaskChecks | BatchChecks,
+        finite: bool = False,
     ):
         """
         Args:
@@ -186,7 +205,7 @@ class CheckedTasks:
         if not callable(getattr(tasks, "tasks", None)):
             raise ConfigError(
                 "tasks must be a stream of tasks, such as tasks_from_folder "
-                f"and its like give. Received: {type(tasks).__name__}"
+                f"returns. Received: {type(tasks).__name__}"
             )
         self._tasks = tasks
         self._checks = checks
@@ -203,9 +222,9 @@ class CheckedTasks:
         self._shapes = self._shapes or shapes
         if shapes != self._shapes:
             raise DataError(
-                "Tasks of one stream must all be of the same sizes: before, "
-                f"shapes were {self._shapes}; of tasks {first}, ... they are "
-                f"{shapes}. Draw as many examples of each task."
+                "Tasks of one stream must all have the same sizes. Shapes so "
+                f"far: {self._shapes}; of tasks {first}, ...: {shapes}. Draw "
+                "the same number of examples for each task."
             )
         if self._finite:
             self.check_finite()

@@ -1,6 +1,7 @@
-"""Meta-training of a learner: what `Learner.fit` does."""
+"""Meta-training of a learner, for `Learner.fit`."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from rich.console import Console
 from maml_tf.core.maml import MetaGradient, Task
 from maml_tf.core.meta_step import MetaStep
 from maml_tf.errors import ConfigError, TrainingDivergedError, first_lines
+from maml_tf.learner.outer_optimizer import keeps_averages, outer_optimizer
 from maml_tf.learner.task_checks import CheckedTasks
 from maml_tf.progress import TrainingProgress
 from maml_tf.training.callbacks import KerasCallbacks
@@ -20,11 +22,11 @@ from maml_tf.training.loop import LOG_EVERY, Loop, meta_steps
 from maml_tf.training.validation import Validation
 
 _LOST = (
-    "The weights are of no use now: rebuild the model and the learner. Lower "
-    "alpha or the optimizer's learning rate, or bring the data nearer to mean "
-    "0 and variance 1."
+    "The weights are no longer usable: rebuild the model and the learner. "
+    "Lower alpha or the optimizer's learning rate, or scale the data to about "
+    "mean 0 and variance 1."
 )
-_KEPT = "The last checkpoint before it stays. Lower the step sizes alpha, beta."
+_KEPT = "The last checkpoint is kept. Lower the step sizes alpha and beta."
 
 
 class Trainer:
@@ -40,16 +42,18 @@ class Trainer:
         model: keras.Model,
         task_gradient: Callable[..., MetaGradient],
         more_variables: Sequence[keras.Variable],
+        carried: Sequence[keras.Variable] = (),
         by_iteration: bool = False,
     ):
         """
         Args:
-            model, task_gradient, more_variables, by_iteration: as for
+            model, task_gradient, more_variables, carried, by_iteration: as for
                 `MetaStep`.
         """
         self._model = model
         self._task_gradient = task_gradient
         self._more_variables = more_variables
+        self._carried = carried
         self._by_iteration = by_iteration
         self.iterations = 0
         self.history = History()
@@ -94,7 +98,7 @@ class Trainer:
                 yield done, losses
 
         with (
-            TrainingProgress(console, name, start, end) as bar,
+            TrainingProgress(console, name, start, end, "compiling") as bar,
             called.attached() if called else contextlib.nullcontext(),
         ):
             loop = Loop(
@@ -104,6 +108,13 @@ class Trainer:
                 files=files,
                 validation=validation,
                 callbacks=called,
+                use_averages=(
+                    functools.partial(
+                        optimizer.finalize_variable_values, self._learned
+                    )
+                    if keeps_averages(optimizer)
+                    else None
+                ),
             )
             try:
                 loop.run(steps(), start, end)
@@ -113,31 +124,22 @@ class Trainer:
         return self.history
 
     def optimizer(self, given: Any) -> keras.optimizers.Optimizer:
-        """Creates one given by name once; continues with one used before.
+        """An optimizer; one given by name is created once, and kept.
 
         Raises:
             ConfigError: if it is not one, or belongs to other variables.
         """
-        if given not in self._optimizers:
-            try:
-                optimizer = keras.optimizers.get(given)
-            except ValueError as e:
-                raise ConfigError(
-                    "optimizer must be a Keras optimizer, or the name of one "
-                    f"such as 'adam'. Received: optimizer={given!r}"
-                ) from e
-            learned = [*self._model.trainable_variables, *self._more_variables]
-            if optimizer.built and [
-                id(v) for v in optimizer._trainable_variables
-            ] != [id(v) for v in learned]:
-                raise ConfigError(
-                    "The optimizer has learned with other variables; give "
-                    "this learner one of its own."
-                )
-            if not optimizer.built:
-                optimizer.build(learned)
-            self._optimizers[given] = optimizer
-        return self._optimizers[given]
+        is_optimizer = isinstance(given, keras.optimizers.Optimizer)
+        key = given if is_optimizer else repr(given)
+        if key not in self._optimizers:
+            self._optimizers[key] = outer_optimizer(
+                given, self._model.dtype_policy, self._learned
+            )
+        return self._optimizers[key]
+
+    @property
+    def _learned(self) -> list[keras.Variable]:
+        return [*self._model.trainable_variables, *self._more_variables]
 
     def _step(
         self, optimizer: keras.optimizers.Optimizer, example: Task
@@ -156,6 +158,7 @@ class Trainer:
                 self._task_gradient,
                 example,
                 more_variables=self._more_variables,
+                carried=self._carried,
                 by_iteration=self._by_iteration,
             )
         except LookupError as e:

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import operator
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import keras
 import tensorflow as tf
@@ -52,8 +52,8 @@ class MAML(GradientMethod):
             (MAML++).
         zero_head: set the head, the last layer, to zero before each task. It
             is not meta-learned.
-        train_query_sets: how many query sets of equal sizes a training task's
-            is made of, one after another; each is normalized by itself.
+        train_query_sets: number of query sets of equal size that a training
+            task's consists of; each is normalized by itself.
     """
 
     name: ClassVar[str] = "maml"
@@ -137,8 +137,14 @@ class MAML(GradientMethod):
             found += norm_variables(model, self.num_steps)
         return found
 
-    def begin(self, network: Network, params: Params, support: Batch) -> State:
-        del support
+    def begin(
+        self,
+        network: Network,
+        params: Params,
+        support: Batch,
+        reference: Any = None,
+    ) -> State:
+        del support, reference
         theta, more = network.split(params)
         if self.zero_head:
             theta = with_zero_head(theta, network.model)

@@ -5,18 +5,21 @@ from dataclasses import Field, fields
 from typing import Any
 
 from maml_tf.errors import ConfigError
+from maml_tf.methods.classifier import FineTuning, NearestNeighbor
 from maml_tf.methods.joint import JointTraining
 from maml_tf.methods.maml import MAML
+from maml_tf.methods.matching import MatchingNetworks
 from maml_tf.methods.meta_sgd import MetaSGD
 from maml_tf.methods.method import Method
 from maml_tf.methods.prototypical import PrototypicalNetworks
 from maml_tf.methods.reptile import Reptile
+from maml_tf.methods.siamese import SiameseNetworks
 
 METHODS: dict[str, type[Method]] = {}
 
 
 def register(method: type[Method]) -> type[Method]:
-    """Makes a method known by its name; returns it.
+    """Registers a method under its name; returns it.
 
     Raises:
         ConfigError: if the name is taken.
@@ -88,5 +91,15 @@ def with_method_defaults(
     return {**settings, **defaults, **given, "method_settings": own}
 
 
-for _method in (MAML, JointTraining, MetaSGD, Reptile, PrototypicalNetworks):
+for _method in (
+    MAML,
+    JointTraining,
+    MetaSGD,
+    Reptile,
+    PrototypicalNetworks,
+    MatchingNetworks,
+    SiameseNetworks,
+    NearestNeighbor,
+    FineTuning,
+):
     register(_method)

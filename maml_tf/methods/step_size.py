@@ -19,7 +19,7 @@ def best_step_size(
 
     Args:
         candidates: the step sizes to try.
-        measure: gives the metric for a step size, [tasks, updates + 1].
+        measure: returns the metric for a step size, [tasks, updates + 1].
         better: of two values, `min` or `max`.
         worst: replaces values that are not finite.
     """

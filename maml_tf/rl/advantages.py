@@ -5,7 +5,10 @@ baseline's features; Schulman et al., "High-Dimensional Continuous Control
 Using Generalized Advantage Estimation", ICLR 2016.
 """
 
+import functools
+
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from maml_tf.rl.losses import Experience
 from maml_tf.rl.rollouts import Rollouts
@@ -18,31 +21,41 @@ RIDGE_TRIES = 5
 
 
 def experience(rollouts: Rollouts) -> Experience:
-    """Rollouts as the losses need them, with standardized advantages.
+    """Rollouts in the form that the losses need, with standardized advantages.
 
     For each task, the baseline is fitted to the discounted returns of the
     task's own samples and then predicts them.
     """
     ends = rollouts.ends
     returns = discounted_sums(rollouts.rewards, ends, GAMMA)
-    advantages = np.zeros_like(returns)
-    for task in np.flatnonzero(rollouts.mask.any(axis=1)):
-        mask = rollouts.mask[task]
-        features = baseline_features(
-            rollouts.observations[task, mask], rollouts.times[task, mask]
-        )
-        values = features @ fit_baseline(features, returns[task, mask])
-        advantages[task, mask] = standardized(
-            generalized_advantages(
-                rollouts.rewards[task, mask], values, ends[task, mask]
+    values = np.zeros_like(returns)
+    tasks = np.flatnonzero(rollouts.mask.any(axis=1))
+    # Beside TensorFlow's threads those of BLAS wait for each other, and cost
+    # more than the small products here.
+    with _blas().limit(limits=1, user_api="blas"):
+        for task in tasks:
+            mask = rollouts.mask[task]
+            features = baseline_features(
+                rollouts.observations[task, mask], rollouts.times[task, mask]
             )
-        )
+            weights = fit_baseline(features, returns[task, mask])
+            values[task, mask] = features @ weights
+    advantages = generalized_advantages(rollouts.rewards, values, ends)
+    for task in tasks:
+        mask = rollouts.mask[task]
+        advantages[task, mask] = standardized(advantages[task, mask])
     return Experience(
         rollouts.observations,
         rollouts.actions,
         advantages.astype("float32"),
         rollouts.mask.astype("float32"),
     )
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    """Controls the threads of NumPy's BLAS."""
+    return ThreadpoolController()
 
 
 def discounted_sums(
@@ -104,11 +117,13 @@ def fit_baseline(features: np.ndarray, returns: np.ndarray) -> np.ndarray:
 def generalized_advantages(
     rewards: np.ndarray, values: np.ndarray, ends: np.ndarray
 ) -> np.ndarray:
-    """GAE(GAMMA, LAMBDA) of episodes one after the other: [samples].
+    """GAE(GAMMA, LAMBDA) of episodes one after the other: [..., samples].
 
     The value after an episode's last step counts as 0, even at the horizon.
     """
-    following = np.where(ends, 0.0, np.append(values[1:], 0.0))
+    following = np.zeros_like(values)
+    following[..., :-1] = values[..., 1:]
+    following[ends] = 0.0
     errors = rewards + GAMMA * following - values
     return discounted_sums(errors, ends, GAMMA * LAMBDA)
 

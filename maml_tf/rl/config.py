@@ -24,7 +24,7 @@ class RLConfig(TrainingConfig):
     """Meta-reinforcement learning; `for_environment` has the paper's values.
 
     Raises:
-        ConfigError: at construction, if a value makes no sense.
+        ConfigError: at construction, if a value is invalid.
     """
 
     pretrain_iterations: int = 0
@@ -62,8 +62,8 @@ class RLConfig(TrainingConfig):
         """The settings of an environment, except for those given.
 
         Raises:
-            ConfigError: if there is no such environment, or a value makes no
-                sense.
+            ConfigError: if there is no such environment, or a value is
+                invalid.
         """
         settings = dict(environment_spec(datasource).settings)
         joint = given.get("metatrain_iterations") == 0
@@ -95,7 +95,7 @@ class RLConfig(TrainingConfig):
             )
         if self.curvature != "exact" and self.curvature_stride > 1:
             raise ConfigError(
-                "curvature_stride goes with curvature=exact. Received: "
+                "curvature_stride needs curvature=exact. Received: "
                 f"curvature={self.curvature}",
                 "curvature",
                 "curvature_stride",
@@ -113,7 +113,7 @@ class RLConfig(TrainingConfig):
 
     @property
     def run_name(self) -> str:
-        """Name of the run's directory: whatever training depends on."""
+        """Name of the run's directory: everything that training depends on."""
         parts = [
             self.datasource,
             self.label,

@@ -11,7 +11,7 @@ from maml_tf.rl.rollouts import Rollouts
 
 NUM_GOALS = 40
 EVALUATION_SEED = 0  # of the rollouts; the goals have their own
-VALIDATION_SEED = 1_000_000  # of goals that training does not see
+VALIDATION_SEED = 1_000_000  # of goals that training never sees
 
 # Candidates for a policy that was not meta-trained. The paper tuned its step
 # size by hand.

@@ -9,7 +9,7 @@ Its signatures, with named tensors (docs/serving.md):
 | `act`           | observations                       | means, stds     |
 | `adapt`         | what the policy saw and did, a     | adapted weights |
 |                 | step size                          |                 |
-| `adapt_further` | the same of the adapted policy,    | adapted weights |
+| `adapt_further` | the same for the adapted policy,   | adapted weights |
 |                 | its weights                        |                 |
 | `act_adapted`   | observations, adapted weights      | means, stds     |
 """
@@ -36,7 +36,7 @@ def export_policy(path: str | os.PathLike, policy: GaussianPolicy) -> None:
     """Writes a policy and its adaptation as a SavedModel.
 
     Args:
-        path: the directory to make; an empty one may exist.
+        path: the directory to create; an empty one may exist.
         policy: the policy, at its meta-learned parameters.
 
     Raises:
@@ -160,7 +160,7 @@ def _advantages(
 
 
 def _checked(tensors: Tensors, specs: Specs) -> Tensors:
-    """The same tensors, which fail at run time if they do not fit."""
+    """The same tensors, with checks at run time that they fit."""
     tensors = {
         name: tf.ensure_shape(tensor, specs[name].shape, name=name)
         for name, tensor in tensors.items()

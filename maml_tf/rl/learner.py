@@ -75,8 +75,8 @@ class PolicyLearner:
             rng: draws initial states and actions.
 
         Yields:
-            The rollouts after 0, 1, ... updates, and the same as the losses
-            need it.
+            The rollouts after 0, 1, ... updates, and the same in the form
+            that the losses need.
         """
         theta = stack(self.theta, len(goals))
         for alpha in [*alphas, None]:

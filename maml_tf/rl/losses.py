@@ -13,7 +13,7 @@ from maml_tf.rl.policy import GaussianPolicy, gaussian, log_std
 
 
 class Experience(NamedTuple):
-    """What a policy did in some tasks, as the losses need it.
+    """What a policy did in some tasks, in the form that the losses need.
 
     Attributes:
         observations: float32 [tasks, samples, observation_dim].
@@ -79,7 +79,7 @@ def surrogate_and_kl(
     experience: Experience,
     reference: Reference,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """What TRPO minimizes and what it bounds (Schulman et al. 2015, eq. 14).
+    """TRPO's objective and constraint (Schulman et al. 2015, eq. 14).
 
     Args:
         policy: the policy.

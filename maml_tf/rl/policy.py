@@ -40,7 +40,7 @@ class GaussianPolicy:
         """
         if len(mean.output_shape) != 2 or mean.output_shape[-1] is None:
             raise ValueError(
-                "The mean network of a policy must give [samples, "
+                "The mean network of a policy must return [samples, "
                 f"action_dim]. Received: output shape {mean.output_shape}."
             )
         self.mean = mean
@@ -67,8 +67,8 @@ class GaussianPolicy:
         if found != expected:
             raise ConfigError(
                 f"Expected a policy for {environment}, which takes "
-                f"{expected[0]} numbers and gives {expected[1]}. Received: a "
-                f"network that takes {found[0]} and gives {found[1]}."
+                f"{expected[0]} numbers and returns {expected[1]}. Received: a "
+                f"network that takes {found[0]} and returns {found[1]}."
             )
 
     @property

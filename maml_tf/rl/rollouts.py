@@ -3,8 +3,8 @@
 Data is counted in transitions, as in the original: a task's share is
 rollouts * horizon of them, in whole episodes. Where episodes can end early, a
 row that is done starts a new one until its part of the share is full. So a
-policy that arrives soon is judged, and updated, by many more episodes than one
-that never does.
+policy that arrives early is evaluated and updated on many more episodes than
+one that never does.
 """
 
 from typing import NamedTuple

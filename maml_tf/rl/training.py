@@ -69,8 +69,8 @@ class PolicyTraining:
         """Trains from iteration `start` to the last.
 
         Args:
-            files: where state, log and the policy with the best return are
-                kept; the caller has restored the state.
+            files: keep state, log and the policy with the best return; the
+                caller has restored the state.
             start: number of iterations done.
             on_progress: called with the number of iterations done and some
                 fields of the last logged row.
@@ -98,7 +98,7 @@ class PolicyTraining:
     def _iterations(
         self, files: TrainingFiles, start: int
     ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-        """Yields, after each, how many iterations are done and its row."""
+        """Yields, after each, the number of iterations done and its log row."""
         best = max(
             (row["post_return"] for row in files.log.rows()), default=-np.inf
         )

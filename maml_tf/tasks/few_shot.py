@@ -15,7 +15,13 @@ from maml_tf.core.maml import Task
 from maml_tf.datasets.class_splits import SPLITS
 from maml_tf.datasets.packed_images import ImageClasses
 from maml_tf.errors import DataError
+from maml_tf.tasks.labelled import LabelledBatches
 from maml_tf.uniforms import uniforms
+
+_OF_VALIDATION = (
+    " Of data without folders train, val and test, 16 % of the classes are for "
+    "validation."
+)
 
 _CLASS_STREAM, _IMAGE_STREAM = 0, 1
 
@@ -55,10 +61,9 @@ class Episodes:
         if num_classes < self.num_ways:
             raise DataError(
                 f"A {self.num_ways}-way task needs {self.num_ways} classes; "
-                f"the {self.split} split has {num_classes}. Lower "
-                "num_ways (2 at least), or bring more classes: what is not in "
-                "folders train, val and test of its own has 16 % of them for "
-                "validation.",
+                f"the {self.split} split has {num_classes}. Set num_ways to "
+                f"2 to {num_classes}, or bring more classes."
+                f"{_OF_VALIDATION if self.split == 'validation' else ''}",
                 "num_ways",
             )
         fewest = int(np.argmin(self.classes.counts))
@@ -72,6 +77,24 @@ class Episodes:
                 "num_shots",
                 "num_queries",
             )
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of `labelled_batches`: each quarter turn is one."""
+        return self.labelled_batches(1).num_classes
+
+    def labelled_batches(self, batch_size: int) -> LabelledBatches:
+        """The stream of labelled batches of all its classes."""
+        return LabelledBatches(
+            self.classes.images,
+            self.classes,
+            batch_size,
+            self.seed,
+            self.split,
+            scale=1 / 255,
+            rotations=self.rotations,
+            one_hot=True,
+        )
 
     @property
     def _images_per_class(self) -> int:

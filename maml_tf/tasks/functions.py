@@ -11,6 +11,7 @@ from maml_tf.core.losses import Batch
 from maml_tf.core.maml import Task
 from maml_tf.datasets.class_splits import SPLITS
 from maml_tf.errors import DataError
+from maml_tf.tasks.arrays import as_array, map_arrays
 
 
 class FunctionTasks:
@@ -89,7 +90,10 @@ def stack(tasks: Sequence[Any]) -> Task:
     """
     try:
         pairs = [
-            Task(Batch(*support), Batch(*query)) for support, query in tasks
+            Task(
+                *(Batch(*(map_arrays(as_array, x) for x in part)) for part in t)
+            )
+            for t in tasks
         ]
     except (TypeError, ValueError) as e:
         raise DataError(

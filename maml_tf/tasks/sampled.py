@@ -10,9 +10,11 @@ import tensorflow as tf
 from maml_tf.core.losses import Batch
 from maml_tf.core.maml import Task
 from maml_tf.datasets.class_splits import SPLITS, standard_splits
+from maml_tf.datasets.image_preparation import ImagePreparation
 from maml_tf.datasets.packed_images import ImageClasses
 from maml_tf.errors import ConfigError, DataError, check_whole_number
 from maml_tf.tasks.few_shot import Episodes
+from maml_tf.tasks.labelled import LabelledBatches
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,10 +35,11 @@ class SampledTasks:
         seed: 0 <= seed < 2**64.
         split: the groups' split, one of `SPLITS`.
         scale: factor of the inputs.
+        prepare: makes such inputs of further images, if they are images.
     """
 
-    inputs: Any
-    targets: np.ndarray | None
+    inputs: Any = dataclasses.field(repr=False)
+    targets: np.ndarray | None = dataclasses.field(repr=False)
     groups: ImageClasses
     num_ways: int
     num_shots: int
@@ -44,6 +47,7 @@ class SampledTasks:
     seed: int = 0
     split: str = "train"
     scale: float | None = None
+    prepare: ImagePreparation | None = None
 
     def __post_init__(self):
         for name, least in (
@@ -52,6 +56,11 @@ class SampledTasks:
             ("num_queries", 1),
         ):
             check_whole_number(name, getattr(self, name), least)
+        check_whole_number("seed", self.seed, least=0)
+        if self.seed >= 2**64:
+            raise ConfigError(
+                f"seed must be below 2**64. Received: seed={self.seed}"
+            )
         what = "classes" if self.targets is None else "series"
         names, counts = self.groups.names, self.groups.counts
         if len(names) < self.num_ways:
@@ -82,6 +91,31 @@ class SampledTasks:
         k = self.num_shots
         return Task(
             self._batch(numbers[..., :k]), self._batch(numbers[..., k:])
+        )
+
+    @property
+    def num_classes(self) -> int:
+        """Number of all classes, or series."""
+        return len(self.groups.names)
+
+    def labelled_batches(self, batch_size: int) -> LabelledBatches:
+        """The stream of labelled batches of all its classes.
+
+        Raises:
+            ConfigError: if the tasks are regression.
+        """
+        if self.targets is not None:
+            raise ConfigError(
+                "There are no classes in tasks of series. Use a method for "
+                "regression, such as maml_tf.MAML."
+            )
+        return LabelledBatches(
+            self.inputs,
+            self.groups,
+            batch_size,
+            self.seed,
+            self.split,
+            self.scale,
         )
 
     def class_names(self, index: int) -> list[str]:

@@ -5,6 +5,7 @@ the classes (series, seeds) are divided into three parts that share none:
 "train", "validation" and "test".
 """
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -15,20 +16,21 @@ import tensorflow as tf
 
 from maml_tf.core.losses import Batch
 from maml_tf.core.task_stream import TaskStream
-from maml_tf.datasets import image_files
+from maml_tf.datasets import decoding, image_files
+from maml_tf.datasets.image_preparation import SCALE, ImagePreparation
 from maml_tf.datasets.packed_images import ImageClasses
 from maml_tf.errors import ConfigError, DataError
 from maml_tf.tasks import sampled
+from maml_tf.tasks.arrays import as_classes, as_numbers, map_arrays
 from maml_tf.tasks.batches import check_finite
+from maml_tf.tasks.csv_files import CsvFormat, read_csv
 from maml_tf.tasks.functions import DatasetTasks, FunctionTasks
 from maml_tf.tasks.sampled import (
     SampledTasks,
     in_groups,
     names_of_split,
 )
-from maml_tf.tasks.series import concatenate, read_csv
-
-_GREY = (0.299, 0.587, 0.114)  # of red, green, blue: ITU-R BT.601
+from maml_tf.tasks.series import concatenate
 
 
 def tasks_from_folder(
@@ -37,39 +39,50 @@ def tasks_from_folder(
     num_shots: int = 1,
     num_queries: int | None = None,
     *,
-    size: int = 84,
+    size: int | Sequence[int] = 84,
     channels: int = 3,
+    white: float | None = None,
     split: str | None = None,
     seed: int = 0,
-) -> TaskStream:
+) -> SampledTasks:
     """N-way K-shot tasks of images in a folder for each class.
 
     All images are read into memory at once. The class folders may also be in
-    folders train, val and test; `split` then chooses one of these.
+    folders train, val and test; `split` then chooses one of these. Files may be
+    JPEG, PNG, WebP, TIFF, BMP, GIF or PPM; each is made what
+    `ImagePreparation` says, upright by EXIF. `prepare` of the stream does that
+    to further images.
 
     Args:
-        path: the folder of class folders; images are JPEG or PNG.
+        path: the folder of class folders.
         num_ways: N, classes of a task.
         num_shots: K, support images of a class.
         num_queries: Q, query images of a class; None: K.
-        size: height and width that images are resized to.
+        size: height and width that images are resized to, or one number for
+            both.
         channels: 3, or 1 for shades of grey.
+        white: the value that is white in images of more than 8 bits; None: the
+            smallest of 255, 1023, 4095, 16383 and 65535 that holds the values
+            of all of them, in all splits.
         split: which part of the classes to use; None uses all.
         seed: of the draws.
 
     Returns:
-        Tasks with inputs float32 [N*K, size, size, channels] in [0, 1] and
-        targets int32 [N*K], labels 0, ..., N - 1 (N*Q in the query set).
+        Tasks with inputs float32 [N*K, height, width, channels] in [0, 1]
+        and targets int32 [N*K], labels 0, ..., N - 1 (N*Q in the query set).
 
     Raises:
         DataError: if there are no such images, or too few.
         ConfigError: if an argument makes no sense.
     """
-    if channels not in (1, 3):
-        raise ConfigError(f"channels must be 1 or 3. Received: {channels}")
     sampled.check_split(split)
-    classes = _classes_in(pathlib.Path(path), split)
-    images = read_folder(classes, size, channels)
+    prepare = ImagePreparation(size, channels, white)
+    classes, all_files = _classes_in(pathlib.Path(path), split)
+    with decoding.refusing_bombs():
+        if white is None:
+            white = image_files.find_white(all_files)
+            prepare = dataclasses.replace(prepare, white=white)
+        images = _read(classes, prepare)
     counts = np.array([len(files) for files in classes.values()])
     groups = ImageClasses(
         images, tuple(classes), np.cumsum(counts) - counts, counts
@@ -83,33 +96,29 @@ def tasks_from_folder(
         num_shots if num_queries is None else num_queries,
         seed,
         split or "train",
-        scale=1 / 255,
+        scale=SCALE,
+        prepare=prepare,
     )
 
 
-def read_folder(
-    classes: image_files.Classes, size: int, channels: int
+def _read(
+    classes: image_files.Classes, preparation: ImagePreparation
 ) -> np.ndarray:
-    """All images, class after class: uint8 [images, size, size, channels].
+    """All images, class after class: uint8 [images, height, width, channels].
 
     Raises:
         DataError: if files cannot be read; all are named.
     """
     files = [file for files in classes.values() for file in files]
     images, refused = [], []
-    with image_files.refusing_bombs():
-        for image in image_files.read_images(files, size):
-            if isinstance(image, image_files.UnusableFile):
-                refused.append(image)
-            else:
-                images.append(image)
+    for image in image_files.read_images(files, preparation):
+        if isinstance(image, image_files.UnusableFile):
+            refused.append(image)
+        else:
+            images.append(image)
     if refused:
         raise image_files.unusable(refused, len(files))
-    stacked = np.stack(images)
-    if channels == 1:
-        grey = (stacked @ np.array(_GREY, np.float32)).round()
-        stacked = grey.astype(np.uint8)[..., None]
-    return stacked
+    return np.stack(images)
 
 
 def tasks_from_arrays(
@@ -126,8 +135,10 @@ def tasks_from_arrays(
 
     Args:
         x: an array [examples, ...], or a structure of them for a model with
-            several inputs.
-        y: the class of each example, integers or strings [examples].
+            several inputs. A list of arrays is a structure if each has as many
+            rows as there are examples, else a list of examples.
+        y: the class of each example, integers or strings [examples] or
+            [examples, 1]: an array, a list, a column of pandas.
         num_ways, num_shots, num_queries, split, seed: as for
             `tasks_from_folder`.
 
@@ -138,14 +149,8 @@ def tasks_from_arrays(
         DataError: if labels are not as above, or examples too few.
         ConfigError: if an argument makes no sense.
     """
-    y = np.asarray(y)
-    if y.ndim != 1 or y.dtype.kind not in "iuSU":
-        raise DataError(
-            "y must hold a class for each example, integers or strings "
-            f"[examples]. Received: dtype {y.dtype}, shape {y.shape}. For "
-            "one-hot labels give y.argmax(axis=1)."
-        )
-    inputs = tf.nest.map_structure(np.asarray, x)
+    y = as_classes(y)
+    inputs = map_arrays(as_numbers, x, single=_is_rows(x, len(y)))
     for array in tf.nest.flatten(inputs):
         if array.ndim == 0 or len(array) != len(y):
             raise DataError(
@@ -179,6 +184,9 @@ def tasks_from_series(
     columns: tuple[str, Sequence[str], Sequence[str]] | None = None,
     split: str | None = None,
     seed: int = 0,
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    decimal: str | None = None,
 ) -> TaskStream:
     """Regression tasks, each a few points of one of many series.
 
@@ -191,17 +199,25 @@ def tasks_from_series(
             of y. None: the first, all between, and the last.
         split: which part of the series to use; None uses all.
         seed: of the draws.
+        encoding: of a CSV file; None: UTF-8, or what its first bytes say.
+        delimiter: of its fields; None: a comma, semicolon, tab or bar, as its
+            first line says.
+        decimal: its decimal mark, "." or ","; None finds it out. What may be
+            read in two ways is refused.
 
     Returns:
         Tasks with inputs and targets [K, ...] and [Q, ...]; from a CSV file
-        float32 [K, columns].
+        float64 [K, columns].
 
     Raises:
         DataError: if the file or a series cannot be used.
         ConfigError: if an argument makes no sense.
     """
+    written = CsvFormat(encoding, delimiter, decimal)
     if isinstance(source, str | os.PathLike):
-        names, inputs, targets = read_csv(pathlib.Path(source), columns)
+        names, inputs, targets = read_csv(
+            pathlib.Path(source), columns, written
+        )
     else:
         names, inputs, targets = concatenate(source)
     check_finite(Batch(inputs, targets), "the series")
@@ -264,7 +280,17 @@ def tasks_from_dataset(dataset: tf.data.Dataset) -> TaskStream:
     return DatasetTasks(dataset)
 
 
-def _classes_in(folder: pathlib.Path, split: str | None) -> image_files.Classes:
+def _is_rows(x: Any, count: int) -> bool:
+    """Whether a list of arrays holds an example in each."""
+    return isinstance(x, list | tuple) and any(
+        getattr(part, "shape", (count,))[:1] != (count,) for part in x
+    )
+
+
+def _classes_in(
+    folder: pathlib.Path, split: str | None
+) -> tuple[image_files.Classes, list[pathlib.Path]]:
+    """The classes of a split, and the image files of all splits."""
     if not folder.is_dir():
         raise DataError(f"{folder} is not a directory.")
     splits = image_files.find_split_folders(folder)
@@ -275,12 +301,15 @@ def _classes_in(folder: pathlib.Path, split: str | None) -> image_files.Classes:
                 f"{folder} has folders of splits; choose one: split="
                 f"{' or '.join(map(repr, splits))}. Received: split={split!r}"
             )
-        return splits[split]
-    classes = image_files.find_classes(folder)
-    if len(classes) < 2:
-        raise DataError(
-            f"{folder} holds one class only ({next(iter(classes))}); there is "
-            "nothing to tell it from. Make a folder for each class."
-        )
-    names = names_of_split(tuple(classes), split, "classes")
-    return {name: classes[name] for name in names}
+        chosen = splits[split]
+        classes = {k: v for part in splits.values() for k, v in part.items()}
+    else:
+        classes = image_files.find_classes(folder)
+        if len(classes) < 2:
+            raise DataError(
+                f"{folder} holds one class only ({next(iter(classes))}); there "
+                "is nothing to tell it from. Make a folder for each class."
+            )
+        names = names_of_split(tuple(classes), split, "classes")
+        chosen = {name: classes[name] for name in names}
+    return chosen, [file for files in classes.values() for file in files]

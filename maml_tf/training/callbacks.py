@@ -53,7 +53,7 @@ class KerasCallbacks:
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
-        """Gives the model what callbacks ask it for, and takes it back."""
+        """Sets the model's attributes that callbacks use; restores them."""
         missing = object()
         before = {
             name: getattr(self._model, name, missing)
@@ -71,12 +71,12 @@ class KerasCallbacks:
                     setattr(self._model, name, value)
 
     def begin(self, start: int) -> None:
-        """Call it before the first meta-step; `start` were taken earlier."""
+        """Begins training; `start` meta-steps were taken earlier."""
         self._epoch = start // self._steps_per_epoch
         self._list.on_train_begin()
 
     def step(self, done: int, values: dict[str, np.ndarray]) -> None:
-        """After a call of the meta-step; `done` were taken in all."""
+        """Reports a call of the meta-step; `done` were taken in all."""
         if not self._in_epoch:
             self._list.on_epoch_begin(self._epoch)
             self._in_epoch = True
@@ -85,15 +85,24 @@ class KerasCallbacks:
         self._list.on_train_batch_begin(batch)
         self._list.on_train_batch_end(batch, logs)
 
+    @contextlib.contextmanager
+    def validating(self) -> Iterator[None]:
+        """Around validation, for which callbacks may exchange the weights."""
+        self._list.on_test_begin()
+        try:
+            yield
+        finally:
+            self._list.on_test_end()
+
     def end_epoch(
         self, means: dict[str, float], measured: dict[str, float]
     ) -> None:
-        """After validation: the epoch's mean losses, and what it measured."""
+        """Ends an epoch, given its mean losses and its validation results."""
         logs = means | {f"val_{name}": x for name, x in measured.items()}
         self._list.on_epoch_end(self._epoch, logs)
         self._in_epoch = False
         self._epoch += 1
 
     def end(self) -> None:
-        """Call it after the last meta-step."""
+        """Ends training."""
         self._list.on_train_end()

@@ -76,15 +76,15 @@ class Checkpoints:
         except tf.errors.OpError as e:
             raise RunDirectoryError(
                 f"Cannot write a checkpoint to {self._directory} "
-                f"({e.message.splitlines()[0]}). Make room, or choose another "
-                "logdir.",
+                f"({e.message.splitlines()[0]}). Free some space, or choose "
+                "another logdir.",
                 "logdir",
             ) from e
         manifest = {"iteration": iteration, "sha256": _checksums(scratch)}
         write_atomically(scratch / _MANIFEST, json.dumps(manifest, indent=2))
         target = self._path(iteration)
-        # One of this iteration is there if training went on from an older
-        # one: it is damaged, or was written just before a kill.
+        # There is one of this iteration if training resumed from an older one:
+        # it is damaged, or was written just before a kill.
         damaged = target.exists() and self._damage(iteration) is not None
         aside = target.with_name(f"damaged-{target.name}")
         replace_directory(scratch, target, aside, keep=damaged)
@@ -118,8 +118,8 @@ class Checkpoints:
             )
         if iterations:
             raise RunDirectoryError(
-                f"All checkpoints in {self._directory} are damaged. Bring back "
-                "a copy of it, or delete it and train again."
+                f"All checkpoints in {self._directory} are damaged. Restore a "
+                "backup of it, or delete it and train again."
             )
         return None
 
@@ -146,7 +146,7 @@ class Checkpoints:
         return self._directory / f"{iteration:08d}"
 
     def _damage(self, iteration: int) -> str | None:
-        """What is wrong with a checkpoint's files, or None."""
+        """Describes damage to a checkpoint's files; None if there is none."""
         path = self._path(iteration)
         try:
             manifest = json.loads((path / _MANIFEST).read_text())
@@ -173,8 +173,8 @@ class Checkpoints:
             raise RunDirectoryError(
                 f"Checkpoint {path} does not fit the network of this run "
                 f"({str(e).splitlines()[0]}). It was written by another "
-                "version, or for images of another size or other settings "
-                "than config.json and the data set have now."
+                "version, or for images of another size or settings other "
+                "than those of config.json and the data set now."
             ) from e
         finally:
             if status is not None:

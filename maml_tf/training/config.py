@@ -20,13 +20,13 @@ NORMS = ("batch_norm", "layer_norm", None)
 SCHEDULES = (None, "cosine")
 LAST_BETA = 1e-5  # of MAML++
 
-# Fields that say how long to train: a run may be continued with larger ones.
+# Fields that say how long to train: a run can be resumed with larger ones.
 ITERATIONS = ("pretrain_iterations", "metatrain_iterations")
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig(abc.ABC):
-    """What every experiment is trained by.
+    """The settings that every experiment is trained with.
 
     Raises:
         ConfigError: at construction, if a value is invalid.
@@ -77,8 +77,8 @@ class TrainingConfig(abc.ABC):
             whole = isinstance(value, int) and not isinstance(value, bool)
             if not (whole and minimum <= value < 2**31):
                 raise ConfigError(
-                    f"{name} must be at least {minimum} and below 2**31, and "
-                    f"whole. Received: {name}={value!r}",
+                    f"{name} must be a whole number, at least {minimum} and "
+                    f"below 2**31. Received: {name}={value!r}",
                     name,
                 )
         for name in ("beta", "alpha"):
@@ -192,12 +192,12 @@ class TrainingConfig(abc.ABC):
     @property
     @abc.abstractmethod
     def datasource(self) -> str:
-        """Name of where the tasks come from."""
+        """Name of the source of the tasks."""
 
     @property
     @abc.abstractmethod
     def run_name(self) -> str:
-        """Name of the run's directory: whatever training depends on.
+        """Name of the run's directory: everything that training depends on.
 
         Two runs that differ in anything but the number of iterations have
         different names.
@@ -205,7 +205,7 @@ class TrainingConfig(abc.ABC):
 
     @property
     def baseline(self) -> str | None:
-        """`oracle` if the network is told its task, where that can be."""
+        """`oracle` if the network is told its task; else None."""
         return None
 
     @property

@@ -3,8 +3,9 @@
 checkpoints/     the newest ten states, see checkpoints.py
 best/            the weights that did best in validation
 train.csv        running means of the losses
-validation.csv validation results tensorboard/ the same for TensorBoard lock
-held by the process that trains
+validation.csv   validation results
+tensorboard/     the same for TensorBoard
+lock             held by the process that trains
 """
 
 import contextlib
@@ -42,8 +43,8 @@ class TrainingFiles:
         """
         Args:
             path: the directory; created when training begins.
-            state: everything that training changes, by name; `weights` is among
-                it.
+            state: everything that training changes, by name, including
+                `weights`.
             fields: names of the values in the log.
             tensorboard: write events for TensorBoard.
         """
@@ -93,7 +94,8 @@ class TrainingFiles:
         """Creates the directory and keeps other processes from training there.
 
         Raises:
-            RunDirectoryError: if another one is, or it cannot be created.
+            RunDirectoryError: if another one is training there, or the
+                directory cannot be created.
         """
         try:
             self._path.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,7 @@ class History:
         self.validation.append({"iteration": iteration, **row})
 
     def plot(self) -> "Figure":
-        """Losses, and validation where there is one, by iteration.
+        """Plots losses, and validation results if any, by iteration.
 
         Returns:
             A Matplotlib figure, which a notebook shows; write it with

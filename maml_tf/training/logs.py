@@ -27,7 +27,7 @@ class IterationLog:
             path: the CSV file.
             fields: columns besides the iteration.
             tensorboard: directory of event files, or None for none.
-            renamed: fields of older files, and what they are called now.
+            renamed: fields of older files, with their current names.
         """
         self._path = path
         self._fields = ("iteration", *fields)

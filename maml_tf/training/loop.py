@@ -1,5 +1,6 @@
 """The training loop: meta-steps in, logs, checkpoints and progress out."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 
@@ -38,9 +39,11 @@ class Loop:
         log_every: iterations between two rows of the history and the log.
         steps_per_epoch: iterations between two validations, each followed by a
             checkpoint. Both also happen at the end.
-        files: where logs and checkpoints go; None keeps none.
+        files: where logs and checkpoints go; None writes none.
         validation: measures the network.
         callbacks: the user's callbacks.
+        use_averages: puts the weights' averages, which the optimizer keeps, in
+            their place; called at the end. None if it keeps none.
     """
 
     history: History
@@ -50,6 +53,7 @@ class Loop:
     files: TrainingFiles | None = None
     validation: Validation | None = None
     callbacks: KerasCallbacks | None = None
+    use_averages: Callable[[], None] | None = None
 
     def run(self, steps: Steps, start: int, end: int) -> None:
         """Runs iterations start, ..., end - 1.
@@ -77,22 +81,30 @@ class Loop:
                 self.callbacks.step(done, values)
             last = done == end or self._stopped()
             epoch_ends = last or done % self.steps_per_epoch == 0
-            # No row is of both sides of a checkpoint: it could not be resumed.
+            # No row spans a checkpoint: it could not be resumed.
             if epoch_ends or done % self.log_every == 0:
                 latest |= self._log(done, means.take())
             if epoch_ends:
                 latest |= self._end_epoch(done, epoch.take())
                 last = last or self._stopped()
-                if last and self.callbacks:
-                    self.callbacks.end()
-                # What callbacks change, such as the rate, is saved with it.
+                # What callbacks change, such as the rate, is saved with it;
+                # training resumes from the weights, not from their averages.
+                if last and not self.use_averages:
+                    self._end()
                 if self.files:
                     self.files.checkpoints.save(done)
+                if last and self.use_averages:
+                    self._end()
             self.on_progress(done, latest)
             if last:
                 return
+        self._end()  # nothing was left to do
+
+    def _end(self) -> None:
+        if self.use_averages:
+            self.use_averages()
         if self.callbacks:
-            self.callbacks.end()  # nothing was left to do
+            self.callbacks.end()
 
     def _stopped(self) -> bool:
         return self.callbacks is not None and self.callbacks.stopped
@@ -106,7 +118,12 @@ class Loop:
     def _end_epoch(self, done: int, row: dict[str, float]) -> dict[str, float]:
         measured: dict[str, float] = {}
         if self.validation:
-            measured = self.validation(done)
+            with (
+                self.callbacks.validating()
+                if self.callbacks
+                else contextlib.nullcontext()
+            ):
+                measured = self.validation(done)
             self.history.add_validation(done, measured)
         if self.files:
             self.files.log.flush()  # rows before a checkpoint stay
@@ -139,7 +156,7 @@ def meta_steps(
         step: the compiled meta-step.
         stream: iteration i uses its tasks i * meta_batch_size, ...
         meta_batch_size: tasks of one meta-step.
-        first: iterations done already.
+        first: iterations already done.
         last: iterations done at the end.
         pauses: no call goes past a multiple of any of them.
         hint: what to do if training diverges.

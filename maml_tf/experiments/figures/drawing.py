@@ -1,4 +1,4 @@
-"""What all figures share, and those of any experiment, as PNG files."""
+"""Helpers of all figures, and figures of any experiment, as PNG files."""
 
 import pathlib
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class _PlainNumbers(LogFormatter):
 
 
 def logarithmic(axis: Axes) -> None:
-    """Makes the values logarithmic, with plain numbers at their ticks."""
+    """Makes the y axis logarithmic, with plain numbers at its ticks."""
     axis.set_yscale("log")
     axis.yaxis.set_major_formatter(_PlainNumbers())
     axis.yaxis.set_minor_formatter(_PlainNumbers(minor_thresholds=(1, 0.4)))
@@ -34,12 +34,12 @@ def logarithmic(axis: Axes) -> None:
 def plot_metric_by_updates(
     path: pathlib.Path, networks: Sequence[Results]
 ) -> None:
-    """The metric against the number of updates, a panel for each K.
+    """Plots the metric against the number of updates, a panel for each K.
 
     Args:
         path: the PNG file.
-        networks: with the same K each; a curve for each of them and of the
-            statistics, with its 95 % interval as a band, and the paper's
+        networks: all with the same K. Each gets a curve, for each of its
+            statistics, with the 95 % interval as a band, and the paper's
             points.
     """
     shots = networks[0].shots

@@ -10,12 +10,12 @@ from maml_tf.core.losses import Batch
 from maml_tf.experiments.figures.drawing import logarithmic
 from maml_tf.experiments.images import ImageExperiment
 from maml_tf.experiments.labels import color, network_label
-from maml_tf.experiments.results import Results
+from maml_tf.experiments.results import NORM_BY, Results
 from maml_tf.plotting import write_figure
 from maml_tf.training.logs import read_rows
 
 MOST_CLASSES = 10  # in a contact sheet
-MOST_LETTERS = 17  # of a line above a column of it
+MOST_LETTERS = 17  # in a line above one of its columns
 RIGHT, WRONG = "#2f855a", "#c1272d"
 
 
@@ -25,7 +25,7 @@ def plot_episode(
     num_shots: int,
     index: int = 0,
 ) -> None:
-    """A task: what the network saw, and what it said before and after.
+    """Draws a task, with predictions before and after adaptation.
 
     Args:
         path: the PNG file.
@@ -68,7 +68,7 @@ def plot_episode(
         for i, (axis, name) in enumerate(
             zip(axes[0], stream.class_names(index), strict=False)
         ):
-            # A $ in a name does not begin mathematics.
+            # A $ in a name does not start a formula.
             axis.set_title(
                 f"class {i + 1}\n{short_name(name)}",
                 fontsize=7,
@@ -81,8 +81,8 @@ def plot_episode(
             f"{network_label(results.label)}, {results.split} task {index} of "
             f"{experiment.config.datasource}"
         )
-        if evaluation.statistics == "support":
-            title += ", norm by support set"
+        if evaluation.statistics not in (None, "transductive"):
+            title += f", norm by: {NORM_BY[evaluation.statistics]}"
         figure.suptitle(title, fontsize=11)
         figure.tight_layout()
 
@@ -90,9 +90,9 @@ def plot_episode(
 
 
 def short_name(name: str) -> str:
-    """A class' name as a figure can show it: a line for each of its parts.
+    """A class name for a figure, with a line for each of its parts.
 
-    What is longer than `MOST_LETTERS` loses its middle; letters that the
+    Parts longer than `MOST_LETTERS` lose their middle; letters that the
     figures' font lacks become question marks.
     """
     font = get_font(findfont(FontProperties()))
@@ -116,7 +116,7 @@ def _show(axis, image: np.ndarray) -> None:
 
 
 def _mark(axis, guess: int, right: bool) -> None:
-    """A frame and a line of text: the class that the network says."""
+    """Draws a frame, and writes the class that the network predicts."""
     shade = RIGHT if right else WRONG
     for spine in axis.spines.values():
         spine.set(visible=True, color=shade, linewidth=2)
@@ -126,7 +126,7 @@ def _mark(axis, guess: int, right: bool) -> None:
 def plot_training(
     path: pathlib.Path, run: pathlib.Path, results: Results
 ) -> None:
-    """Loss and validation accuracy by iteration, from the logs of a run.
+    """Plots loss and validation accuracy by iteration, from a run's logs.
 
     Args:
         path: the PNG file.
@@ -155,7 +155,7 @@ def plot_training(
                 label=label,
             )
         logarithmic(left)
-        left.set_ylabel("training loss of a task, sum of its classes")
+        left.set_ylabel("training loss of a task")
         left.legend(fontsize=9)
         right.plot(
             [row["iteration"] for row in accuracies],
@@ -176,5 +176,5 @@ def plot_training(
 
 
 def _marker(rows: list) -> str:
-    """Points where there are so few that a line might not show them."""
+    """Markers where the points are too few for a line to show them."""
     return "o" if len(rows) < 20 else ""

@@ -24,11 +24,11 @@ def plot_policies(
     name: str,
     networks: Sequence[Results[PolicyExperiment]],
 ) -> None:
-    """All figures of a report.
+    """Draws all figures of a report.
 
     Args:
         directory: takes the files; the run directory of the first policy.
-        name: how their names begin.
+        name: prefix of their names.
         networks: the policies.
     """
     plot_metric_by_updates(
@@ -46,7 +46,7 @@ def plot_policies(
 def plot_training(
     path: pathlib.Path, directory: pathlib.Path, results: Results
 ) -> None:
-    """Returns before and after adaptation, by iteration, and the paper's.
+    """Plots returns before and after adaptation by iteration, and the paper's.
 
     Args:
         path: the PNG file.
@@ -85,7 +85,7 @@ def plot_training(
 
 
 def demonstration(results: Results[PolicyExperiment]) -> Demonstration:
-    """The policy of some results, for figures of its environment."""
+    """The policy of these results, for figures of its environment."""
     learner = results.experiment.learner
     evaluation = results.evaluations[0]
     alpha = evaluation.alpha or 0.0

@@ -23,7 +23,7 @@ def plot_fits(
     num_shots: int,
     tasks=(0, 1, 2),
 ) -> None:
-    """Fitted curves before and after 1 and 10 updates: the paper's figure 2.
+    """Plots fits before and after 1 and 10 updates: the paper's figure 2.
 
     Args:
         path: the PNG file.

@@ -1,4 +1,4 @@
-"""What an environment is: rows stepped together, each with its own goal."""
+"""The interface of environments: rows stepped together, each with its goal."""
 
 import abc
 from typing import NamedTuple
@@ -58,12 +58,12 @@ class Environment(abc.ABC):
 
     @abc.abstractmethod
     def goal_features(self, tasks: np.ndarray) -> np.ndarray:
-        """What the oracle sees of its goal: float32 [count, features]."""
+        """The goals as the oracle sees them: float32 [count, features]."""
 
     @property
     @abc.abstractmethod
     def poses(self) -> np.ndarray:
-        """What a figure shows of each row now: float [E, ...]."""
+        """The current pose of each row, for figures: float [E, ...]."""
 
     @abc.abstractmethod
     def reset(self, tasks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -111,7 +111,7 @@ class EpisodicEnvironment(Environment):
 
     Attributes:
         task_low: lower bound of the uniform distribution of goals.
-        task_high: upper bound of it.
+        task_high: its upper bound.
         test_seed: seed of numpy's RandomState for the held-out goals.
     """
 
@@ -144,7 +144,7 @@ class EpisodicEnvironment(Environment):
 
     @property
     def poses(self):
-        """The observations, unless a subclass has better."""
+        """The observations; a subclass may override this."""
         return self._observations.copy()
 
     def reset(self, tasks, rng):
@@ -198,7 +198,7 @@ class EpisodicEnvironment(Environment):
 
 
 class Wrapper(Environment):
-    """Another environment, in which a subclass changes something."""
+    """Wraps another environment; subclasses change its behaviour."""
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment

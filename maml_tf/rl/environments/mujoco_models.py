@@ -57,7 +57,7 @@ class Model(NamedTuple):
     Attributes:
         physics: makes a time step and reads no sensors.
         sensing: reads the sensors of the state that it is given. The step
-            that it then makes is cheap and serves nothing.
+            that it then makes is cheap and not used.
         start: generalized positions [nq] of the body at rest.
     """
 
@@ -138,7 +138,7 @@ def _read(file: str) -> mujoco.MjSpec:
     _write_no_log()
     folder = pathlib.Path(gymnasium.origin).parent / "envs/mujoco/assets"
     spec = mujoco.MjSpec.from_file(str(folder / file))
-    # A simulation that breaks down must show, not restart by itself.
+    # A simulation that breaks down must be seen, not restart by itself.
     spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
     return spec
 

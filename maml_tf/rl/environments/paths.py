@@ -19,7 +19,7 @@ def draw_paths(stem: pathlib.Path, shown: Demonstration, reach: float) -> None:
     """Writes `<stem>_paths.png`: a line for each goal, a column per update.
 
     Args:
-        stem: how the file's path starts.
+        stem: the start of the file's path.
         shown: a policy whose poses, [steps, 2 or more], start with x and y;
             so do its goals.
         reach: limit of the axes, to either side of 0.

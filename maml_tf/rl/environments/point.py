@@ -1,4 +1,4 @@
-"""2D navigation: a point that has to find its goal (section 5.3).
+"""2D navigation: a point that must find its goal (section 5.3).
 
 The paper's text says that the reward is the negative squared distance. The
 rollouts stored with the original code used the plain distance, which alone

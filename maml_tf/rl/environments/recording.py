@@ -1,4 +1,4 @@
-"""Records what a figure shows of rollouts."""
+"""Records rollouts for figures."""
 
 import numpy as np
 

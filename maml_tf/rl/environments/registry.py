@@ -9,7 +9,7 @@ from maml_tf.rl.environments.spec import EnvironmentSpec
 
 _specs: dict[str, EnvironmentSpec] = {}
 
-# A live view: it shows what is registered later, too.
+# A live view: it includes environments registered later.
 ENVIRONMENTS: Mapping[str, EnvironmentSpec] = types.MappingProxyType(_specs)
 
 

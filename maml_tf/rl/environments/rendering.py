@@ -19,8 +19,8 @@ _WIDTH, _HEIGHT = 320, 200  # pixels of a picture
 _SCALE = 110.0  # pixels per metre
 _FLOOR = 0.72  # where z = 0 is, as a share of the height
 _FINER = 3  # drawn this much larger, then reduced: smooth edges
-# Seen from the side, and a bit from above and the right: how far right and up
-# a metre into the depth (y) goes.
+# Seen from the side, and slightly from above and the right: how far right and
+# up a metre into the depth (y) goes.
 _DEPTH = np.array([0.3, 0.2])
 _FLOOR_DEPTH = 1.5  # m to either side
 _TILE = 1.0  # m between the lines on the floor, which show the motion
@@ -39,7 +39,7 @@ def draw_adaptation(
     `<stem>_before.gif`; after the update, `_after`.
 
     Args:
-        stem: how the files' paths start.
+        stem: the start of the files' paths.
         model: of the body.
         shown: a policy whose poses are generalized positions [steps, nq].
     """

@@ -1,4 +1,4 @@
-"""The half-cheetah and the ant, running at a goal's speed or direction.
+"""The half-cheetah and the ant, running at a goal speed or in a goal direction.
 
 Section 5.3 of the paper; observations, rewards and ends of episodes are those
 of the environments that the original code adds to rllab. Speed means that of

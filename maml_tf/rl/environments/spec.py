@@ -1,4 +1,4 @@
-"""What the experiments need to know about an environment."""
+"""Descriptions of environments, as the experiments need them."""
 
 import dataclasses
 import importlib.util
@@ -21,7 +21,7 @@ class Demonstration:
     """A policy for a figure to show.
 
     Attributes:
-        label: what a reader calls the policy.
+        label: the name of the policy in figures.
         color: the color of the policy in figures.
         environment: the policy's environment.
         episodes: (goals [n, task_dim], number of updates) -> the episodes of
