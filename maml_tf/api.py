@@ -32,6 +32,7 @@ from maml_tf.layers.normalization import (
     which_adapt,
 )
 from maml_tf.layers.normalized_convolution import NormalizedConv2D
+from maml_tf.layers.resizing import use_exact_resizing
 from maml_tf.learner.adapted_model import AdaptedModel
 from maml_tf.learner.learner import Learner
 from maml_tf.learner.scores import Scores
@@ -104,4 +105,5 @@ __all__ = [
     "tasks_from_function",
     "tasks_from_series",
     "use_exact_normalization",
+    "use_exact_resizing",
 ]

@@ -11,6 +11,7 @@ from maml_tf.layers.normalization import (
     statistics_of_first,
     use_exact_normalization,
 )
+from maml_tf.layers.resizing import use_exact_resizing
 
 # (targets, outputs) -> a scalar, or one value for each example.
 ObjectiveFn = Callable[[Any, Any], tf.Tensor]
@@ -156,8 +157,9 @@ def supervised(model: keras.Model, objective: ObjectiveFn) -> LossFn:
     Keras minimizes. Inner updates and meta-gradient both descend the sum.
 
     This is where a model enters the engine, and the one place that changes
-    it: Keras' normalization layers are replaced by exact ones
-    (normalization.py), so that no meta-gradient goes through theirs.
+    it: Keras' normalization and resizing layers are replaced by exact ones
+    (normalization.py, resizing.py), so that no meta-gradient goes through
+    theirs.
 
     Args:
         model: the network.
@@ -168,6 +170,7 @@ def supervised(model: keras.Model, objective: ObjectiveFn) -> LossFn:
         targets and the model's outputs.
     """
     use_exact_normalization(model)
+    use_exact_resizing(model)
 
     def loss(theta: Params, batch: Batch) -> tf.Tensor:
         outputs, added = outputs_and_losses(model, theta, batch.inputs)

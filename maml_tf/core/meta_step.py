@@ -1,12 +1,17 @@
 """The compiled meta-step: task gradients, their mean, the outer optimizer."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from maml_tf.core.derivatives import (
+    check_derivatives,
+    missing_derivative,
+    nodes_of,
+)
 from maml_tf.core.maml import (
     MetaGradient,
     Params,
@@ -15,6 +20,7 @@ from maml_tf.core.maml import (
     meta_gradient,
 )
 from maml_tf.core.task_loops import TaskLoop, loops_for, trace_with_best_loop
+from maml_tf.errors import ConfigError, first_lines
 from maml_tf.layers.normalization import inexact_layers
 
 STEPS_PER_COMPILED_CALL = 50
@@ -51,6 +57,7 @@ class MetaStep:
         more_variables: Sequence[keras.Variable] = (),
         by_iteration: bool = False,
         carried: Sequence[keras.Variable] = (),
+        differentiates_updates: bool = True,
     ):
         """Traces the gradient and chooses how to run it.
 
@@ -69,10 +76,14 @@ class MetaStep:
                 many steps the optimizer has taken, an integer scalar.
             carried: variables that take the mean of `MetaGradient.carried` of
                 the tasks; their values come last.
+            differentiates_updates: whether the gradient is the derivative of
+                the last loss, so that each op before it needs a derivative.
 
         Raises:
             ValueError: if `task_loop` is unknown, or the model has
                 normalization layers with a wrong second derivative.
+            ConfigError: if TensorFlow has no derivative of an op that the
+                gradient needs.
         """
         inexact = inexact_layers(model)
         if inexact:
@@ -89,16 +100,31 @@ class MetaStep:
         self._optimizer = optimizer
         self._task_gradient = task_gradient
         self._by_iteration = by_iteration
-        traced = trace_with_best_loop(
-            self._gradient_by,
-            [
-                tf.TensorSpec(v.shape, v.dtype)
-                for v in (*self._variables, *self._carried)
-            ],
-            example,
-            self._circumstances(),
-            loops=loops_for(model) if task_loop is None else [task_loop],
+        specs = [
+            tf.TensorSpec(v.shape, v.dtype)
+            for v in (*self._variables, *self._carried)
+        ]
+        task = tf.nest.map_structure(
+            lambda x: tf.TensorSpec(x.shape[1:], x.dtype), example
         )
+        try:
+            traced = trace_with_best_loop(
+                self._gradient_by,
+                specs,
+                example,
+                self._circumstances(),
+                loops=loops_for(model) if task_loop is None else [task_loop],
+            )
+        except (LookupError, TypeError, NotImplementedError) as e:
+            gap = missing_derivative(e, self._first, specs, task, model)
+            if gap is None:
+                raise
+            raise ConfigError(
+                f"{gap}. Replace it, or use first_order=True. "
+                f"({first_lines(e)})"
+            ) from e
+        if differentiates_updates:
+            check_derivatives(self._first, specs, task, model, traced.graph)
         self._meta_gradient = traced.function
         self._loss_specs = traced.outputs.losses
         self.task_loop = traced.name
@@ -211,6 +237,11 @@ class MetaStep:
 
         return gradient
 
+    def _first(self, params: Params, task: Task) -> MetaGradient:
+        """The gradient of one task in the first iteration."""
+        iteration = [tf.constant(0)] if self._by_iteration else []
+        return self._task_gradient(params, task, *iteration)
+
     def _circumstances(self) -> dict[str, tf.Tensor]:
         """Scalars that the meta-gradient needs besides theta and tasks."""
         found = {}
@@ -240,11 +271,3 @@ class MetaStep:
             lambda i, _: i < count, body, (tf.constant(0), histories)
         )
         return {name: history.stack() for name, history in histories.items()}
-
-
-def nodes_of(graph: tf.Graph) -> Iterator[tf.compat.v1.NodeDef]:
-    """The operations of a graph and of the functions in it."""
-    definition = graph.as_graph_def()
-    yield from definition.node
-    for function in definition.library.function:
-        yield from function.node_def

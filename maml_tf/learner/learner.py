@@ -506,6 +506,7 @@ class Learner:
             self._descended,
             self._carried,
             self.method.anneals,
+            self.method.differentiates_updates,
         )
 
     def _training_stream(self, tasks: TaskStream) -> CheckedTasks:

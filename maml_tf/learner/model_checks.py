@@ -20,10 +20,12 @@ from maml_tf.layers.normalization import (
     all_layers,
 )
 from maml_tf.layers.normalized_convolution import NormalizedConv2D
+from maml_tf.layers.resizing import EXACT_RESIZING
 from maml_tf.methods.method import Method
 
 _PLAIN_LAYERS = {
     **{exact: plain for plain, exact in EXACT_LAYERS.items()},
+    **{exact: plain for plain, exact in EXACT_RESIZING.items()},
     Conv2D: keras.layers.Conv2D,
     NormalizedConv2D: keras.Sequential,
     ReLU: keras.layers.ReLU,
