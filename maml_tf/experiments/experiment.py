@@ -89,6 +89,6 @@ class Experiment(abc.ABC):
                 those of evaluation.
 
         Raises:
-            ExportError: if there is something at `path`, or no step size.
-            OSError: if it cannot be written.
+            ExportError: if there is something at `path`, it cannot be written,
+                or there is no step size.
         """
