@@ -112,7 +112,11 @@ class TestFolder:
         ("arguments", "error", "message"),
         [
             ({"num_ways": 13}, DataError, "13 classes, but there are 12"),
-            ({"num_shots": 4}, DataError, "needs 8 .* class 00 has 6. Lower"),
+            (
+                {"num_shots": 4},
+                DataError,
+                r"needs 8 .* class 00 \(6\),",
+            ),
             ({"num_ways": 1}, ConfigError, "num_ways must be .* at least 2"),
             ({"channels": 4}, ConfigError, "channels must be 1 or 3"),
             ({"split": "val"}, ConfigError, "split must be one of"),
@@ -234,8 +238,71 @@ class TestSeries:
         with pytest.raises(DataError, match="must be pairs"):
             tasks_from_series([(np.ones(3), np.ones(2))], 1)
         short = [(np.ones(9), np.ones(9)), (np.ones(3), np.ones(3))]
-        with pytest.raises(DataError, match="needs 4 .* series .* 1 has 3"):
+        with pytest.raises(DataError, match=r"needs 4 .* series .* 1 \(3\)"):
             tasks_from_series(short, 2)
+
+
+class TestSmallGroups:
+    SIZES = {"a": 9, "b": 2, "c": 4, "d": 1, "e": 3, "f": 9, "g": 2}
+
+    def data(self):
+        y = np.repeat(list(self.SIZES), list(self.SIZES.values()))
+        return np.arange(len(y))[:, None], y
+
+    def test_all_are_named(self):
+        with pytest.raises(
+            DataError,
+            match=r"needs 4 .*; 4 of 7 have fewer: b \(2\), d \(1\), "
+            r"e \(3\), g \(2\)\. .* drop_small=True",
+        ):
+            tasks_from_arrays(*self.data(), 3, 2)
+
+    def test_they_can_be_left_out(self, caplog):
+        x, y = self.data()
+        stream = tasks_from_arrays(x, y, 3, 2, drop_small=True)
+        assert stream.left_out == {"b": 2, "d": 1, "e": 3, "g": 2}
+        assert "4 of 7 have fewer: b (2), d (1)" in caplog.text
+        found = {name for i in range(20) for name in stream.class_names(i)}
+        assert found == {"a", "c", "f"}
+        task = stream.tasks(0, 5)
+        for i in range(5):
+            names = np.array(stream.class_names(i))
+            for part in task:
+                np.testing.assert_array_equal(
+                    y[part.inputs[i, :, 0]], names[part.targets[i]]
+                )
+        with pytest.raises(DataError, match=r"are 3 to draw from \(4 left out"):
+            tasks_from_arrays(x, y, 4, 2, drop_small=True)
+
+    def test_the_others_stay_in_their_split(self):
+        x, y = labelled(30, 4)
+        few = np.delete(np.arange(len(y)), np.flatnonzero(y == 3)[:2])
+
+        def names(x, y, split):
+            stream = tasks_from_arrays(
+                x, y, 2, 1, 2, split=split, drop_small=True
+            )
+            return set(stream.groups.names), set(stream.left_out)
+
+        for split in SPLITS:
+            whole, _ = names(x, y, split)
+            kept, left_out = names(x[few], y[few], split)
+            assert kept | left_out == whole
+            assert left_out == whole & {"3"}
+
+    def test_series(self):
+        series = [(np.ones(n), np.ones(n)) for n in (2, 5, 1, 5)]
+        with pytest.raises(DataError, match=r"0 \(2\), 2 \(1\)"):
+            tasks_from_series(series, 2, 1)
+        stream = tasks_from_series(series, 2, 1, drop_small=True)
+        assert stream.left_out == {"0": 2, "2": 1}
+
+    def test_folders(self, folder):
+        (folder / "class 03" / "0.png").unlink()
+        with pytest.raises(DataError, match=r"class 03 \(5\)\. Lower"):
+            tasks_from_folder(folder, 2, 3, size=2)
+        stream = tasks_from_folder(folder, 2, 3, size=2, drop_small=True)
+        assert stream.left_out == {"class 03": 5}
 
 
 def numbered(seed):

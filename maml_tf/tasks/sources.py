@@ -43,6 +43,7 @@ def tasks_from_folder(
     channels: int = 3,
     split: str | None = None,
     seed: int = 0,
+    drop_small: bool = False,
 ) -> TaskStream:
     """N-way K-shot tasks of images in a folder for each class.
 
@@ -58,6 +59,9 @@ def tasks_from_folder(
         channels: 3, or 1 for shades of grey.
         split: which part of the classes to use; None uses all.
         seed: of the draws.
+        drop_small: leave out classes with fewer than K + Q examples, after
+            splitting, rather than refuse them; the stream's `left_out` names
+            them.
 
     Returns:
         Tasks with inputs float32 [N*K, size, size, channels] in [0, 1] and
@@ -86,6 +90,7 @@ def tasks_from_folder(
         seed,
         split or "train",
         scale=1 / 255,
+        drop_small=drop_small,
     )
 
 
@@ -123,6 +128,7 @@ def tasks_from_arrays(
     *,
     split: str | None = None,
     seed: int = 0,
+    drop_small: bool = False,
 ) -> TaskStream:
     """N-way K-shot tasks of labelled examples.
 
@@ -132,7 +138,7 @@ def tasks_from_arrays(
             rows as there are examples, else a list of examples.
         y: the class of each example, integers or strings [examples] or
             [examples, 1]: an array, a list, a column of pandas.
-        num_ways, num_shots, num_queries, split, seed: as for
+        num_ways, num_shots, num_queries, split, seed, drop_small: as for
             `tasks_from_folder`.
 
     Returns:
@@ -166,6 +172,7 @@ def tasks_from_arrays(
         num_shots if num_queries is None else num_queries,
         seed,
         split or "train",
+        drop_small=drop_small,
     )
 
 
@@ -177,6 +184,7 @@ def tasks_from_series(
     columns: tuple[str, Sequence[str], Sequence[str]] | None = None,
     split: str | None = None,
     seed: int = 0,
+    drop_small: bool = False,
     encoding: str | None = None,
     delimiter: str | None = None,
     decimal: str | None = None,
@@ -192,6 +200,8 @@ def tasks_from_series(
             of y. None: the first, all between, and the last.
         split: which part of the series to use; None uses all.
         seed: of the draws.
+        drop_small: leave out series with fewer than K + Q points, as
+            `tasks_from_folder` does classes.
         encoding: of a CSV file; None: UTF-8, or what its first bytes say.
         delimiter: of its fields; None: a comma, semicolon, tab or bar, as its
             first line says.
@@ -224,6 +234,7 @@ def tasks_from_series(
         num_shots if num_queries is None else num_queries,
         seed,
         split or "train",
+        drop_small=drop_small,
     )
 
 
