@@ -1,5 +1,6 @@
 """Tasks from folders, arrays, series, functions and datasets."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,6 +8,7 @@ from PIL import Image
 
 from maml_tf.datasets.class_splits import SPLITS
 from maml_tf.errors import ConfigError, DataError
+from maml_tf.learner.learner import Learner
 from maml_tf.tasks.sources import (
     tasks_from_arrays,
     tasks_from_dataset,
@@ -359,6 +361,97 @@ def test_a_dataset_is_read_in_order_again_and_again():
     assert numbers(2, 4) == [2, 3, 4, 0]
     assert numbers(13, 2) == [3, 4]  # ahead
     assert numbers(1, 1) == [1]  # back to the beginning
+
+
+class Counted:
+    """A dataset of numbered tasks, and how many were read of it."""
+
+    def __init__(self, size=10**6):
+        self.read = 0
+
+        def elements():
+            for i in range(size):
+                self.read += 1
+                x = np.full((2, 1), i, "float32")
+                yield (x, x), (x, x)
+
+        part = (tf.TensorSpec((2, 1)), tf.TensorSpec((2, 1)))
+        self.stream = tasks_from_dataset(
+            tf.data.Dataset.from_generator(
+                elements, output_signature=(part, part)
+            )
+        )
+
+    def numbers(self, first, count):
+        task = self.stream.tasks(first, count)
+        return task.query.inputs[:, 0, 0].tolist()
+
+
+def test_pieces_of_training_read_each_task_once():
+    counted = Counted()
+    for first in range(0, 100, 10):
+        assert counted.numbers(first, 5) == list(range(first, first + 5))
+        assert counted.numbers(first, 20) == list(range(first, first + 20))
+        counted.numbers(0, 3)  # validation on the same stream
+    assert counted.read <= 110 + 10 * 3 + 20
+
+
+def test_fit_in_pieces_reads_on():
+    counted, reads = Counted(), []
+    learner = Learner(
+        keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]),
+        "mse",
+        alpha=1e-12,
+    )
+    for _ in range(4):
+        before = counted.read
+        learner.fit(
+            counted.stream,
+            50,
+            meta_batch_size=2,
+            optimizer=keras.optimizers.SGD(0.0),
+            progress=False,
+        )
+        reads.append(counted.read - before)
+    assert max(reads) <= 100 + 20
+
+
+def test_a_dataset_that_ends_says_so_once(caplog):
+    counted = Counted(3)
+    assert counted.numbers(0, 7) == [0, 1, 2, 0, 1, 2, 0]
+    assert counted.numbers(0, 4) == [0, 1, 2, 0]
+    (record,) = [r for r in caplog.records if "starts over" in r.getMessage()]
+    assert "ended after 3," in record.getMessage()
+
+
+def test_datasets_that_are_read_once_only_or_fail():
+    x = np.ones((2, 1), "float32")
+    part = (tf.TensorSpec((2, 1)), tf.TensorSpec((2, 1)))
+
+    def dataset(generator):
+        return tasks_from_dataset(
+            tf.data.Dataset.from_generator(
+                generator, output_signature=(part, part)
+            )
+        )
+
+    once = iter([((x, x), (x, x))] * 3)
+    stream = dataset(lambda: once)
+    stream.tasks(0, 2)
+    for _ in range(2):
+        with pytest.raises(DataError, match="read once only"):
+            stream.tasks(2, 2)
+
+    def fails():
+        yield (x, x), (x, x)
+        raise ValueError("no more disk; sorry")
+
+    with pytest.raises(DataError, match="failed at task 1: .*sorry") as refusal:
+        dataset(fails).tasks(0, 2)
+    assert "\n" not in str(refusal.value)
+    with pytest.raises(DataError, match="failed at task 0") as refusal:
+        dataset(lambda: iter([((x, x), (x, x[:1]))])).tasks(0, 2)
+    assert "\n" not in str(refusal.value)
 
 
 def test_datasets_that_cannot_be_used():
