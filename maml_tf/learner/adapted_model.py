@@ -12,7 +12,8 @@ import tensorflow as tf
 from maml_tf.core.losses import STATISTICS, Batch, references
 from maml_tf.core.maml import Params
 from maml_tf.core.network import Network
-from maml_tf.errors import ConfigError
+from maml_tf.errors import ConfigError, reason
+from maml_tf.files import scratch_directory
 from maml_tf.learner.examples import Examples
 from maml_tf.learner.metrics import names_of
 from maml_tf.learner.model_checks import check_normalization, plain_copy
@@ -183,17 +184,24 @@ class AdaptedModel:
         """Saves `to_keras()` as a .keras file, for `keras.models.load_model`.
 
         Raises:
-            ConfigError: if the path does not end in .keras, or the model cannot
-                be copied.
+            ConfigError: if the path does not end in .keras or cannot be
+                written, or the model cannot be copied.
         """
         path = pathlib.Path(path)
         if path.suffix != ".keras":
             raise ConfigError(
                 f"An adapted model is saved as a .keras file. Received: {path}"
             )
-        scratch = path.with_name(f".writing-{path.name}")
-        self.to_keras().save(scratch)
-        os.replace(scratch, path)
+        copy = self.to_keras()
+        try:
+            with scratch_directory(path.parent) as scratch:
+                copy.save(scratch / "model.keras")
+                os.replace(scratch / "model.keras", path)
+        except OSError as e:
+            raise ConfigError(
+                f"Cannot write to {path} ({reason(e)}). Free some space, or "
+                "choose another file."
+            ) from e
 
     def _outputs(self, x: Any, statistics: str) -> Any:
         """What `predict` returns, as tensors with their masks."""

@@ -479,6 +479,7 @@ class Learner:
         loss: Any = None,
         metrics: Sequence[Any] | None = None,
         custom_objects: dict[str, Any] | None = None,
+        safe_mode: bool = True,
     ) -> "Learner":
         """Loads a learner that `save` wrote.
 
@@ -486,11 +487,13 @@ class Learner:
             path: the directory.
             loss, metrics: must be given again if they were functions.
             custom_objects: the user's own layers and functions, by name.
+            safe_mode: whether to refuse a model that holds Python code, such as
+                the lambda of a Lambda layer.
 
         Raises:
             ConfigError: if the learner cannot be restored.
         """
-        return saving.load(cls, path, loss, metrics, custom_objects)
+        return saving.load(cls, path, loss, metrics, custom_objects, safe_mode)
 
     def __repr__(self) -> str:
         return (

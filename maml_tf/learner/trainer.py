@@ -77,14 +77,16 @@ class Trainer:
         name: str,
     ) -> History:
         """Takes meta-steps until `end` were taken in all."""
-        step = self._step(optimizer, stream.tasks(0, meta_batch_size))
+        start = self.iterations
+        # The next tasks; for earlier ones a dataset would have to start over.
+        example = stream.tasks(start * meta_batch_size, meta_batch_size)
+        step = self._step(optimizer, example)
         self.history = History()
         called = None
         if callbacks:
             called = KerasCallbacks(
                 callbacks, self._model, optimizer, end, steps_per_epoch
             )
-        start = self.iterations
 
         def steps():
             for done, losses in meta_steps(
