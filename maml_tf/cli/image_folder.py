@@ -19,7 +19,6 @@ from rich.console import Console
 from maml_tf.cli import preparing
 from maml_tf.datasets.image_folder import import_image_folder
 from maml_tf.errors import DataError
-from maml_tf.experiments.registry import datasources
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
@@ -67,6 +66,9 @@ def _check_name(name: str) -> None:
             "--name may have letters, digits, _ and - only. Received: "
             f"--name={name}"
         )
+    # Here, so that help and most errors do not wait for TensorFlow.
+    from maml_tf.experiments.registry import datasources
+
     if name in datasources():
         raise DataError(
             f"--name={name} names another --datasource; choose another."
