@@ -76,7 +76,7 @@ def test_layers_that_draw_nothing_are_welcome():
         ({"num_steps": 0}, "num_steps must be a whole number, at least 1"),
         ({"adapts": lambda v: False}, "No variable adapts.* some of: .*kernel"),
         ({"metrics": ["accuracy"]}, "accuracy is a metric of classification"),
-        ({"metrics": [keras.metrics.MeanSquaredError()]}, "keep a state"),
+        ({"metrics": [keras.metrics.Mean()]}, "not a metric of targets"),
         ({"metrics": [3]}, "must be a name or a function"),
         ({"metrics": ["mae", "mae"]}, "need different names"),
     ],

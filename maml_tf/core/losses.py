@@ -135,7 +135,58 @@ def _with_reference(
     )
     with statistics_of_first(num_reference):
         outputs = model(both, training=training)
-    return tf.nest.map_structure(lambda y: y[num_reference:], outputs)
+
+    def of_inputs(y: tf.Tensor) -> tf.Tensor:
+        mask = mask_of(y)
+        if mask is not None:
+            mask = mask[num_reference:]
+        return _masked(y[num_reference:], mask)
+
+    return tf.nest.map_structure(of_inputs, outputs)
+
+
+def mask_of(outputs: tf.Tensor) -> tf.Tensor | None:
+    """Which outputs count in Keras' losses, as said by a masking layer."""
+    return getattr(outputs, "_keras_mask", None)
+
+
+def _masked(outputs: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
+    if mask is not None:
+        outputs._keras_mask = mask
+    return outputs
+
+
+def compared(objective: ObjectiveFn, targets: Any, outputs: Any) -> tf.Tensor:
+    """`objective(targets, outputs)`, computed in float32 or float64.
+
+    Outputs of lower precision are cast to float32 first, as Keras does in
+    `fit`. Unlike there, those in float64 are compared in float64.
+    """
+
+    def at_least_float32(x: Any) -> Any:
+        if not (hasattr(x, "dtype") and tf.as_dtype(x.dtype).is_floating):
+            return x
+        dtype = keras.backend.result_type(tf.as_dtype(x.dtype).name, "float32")
+        return _masked(tf.cast(x, dtype), mask_of(x))
+
+    targets, outputs = tf.nest.map_structure(
+        at_least_float32, (targets, outputs)
+    )
+    if isinstance(objective, keras.losses.Loss):
+        # It casts to its own dtype, Keras' floatx unless given.
+        dtype = keras.backend.result_type(
+            objective.dtype, *(x.dtype.name for x in tf.nest.flatten(outputs))
+        )
+        if dtype != objective.dtype:
+            objective = _with_dtype(objective, dtype)
+    return objective(targets, outputs)
+
+
+def _with_dtype(loss: keras.losses.Loss, dtype: str) -> keras.losses.Loss:
+    # Not a copy by configuration, which lacks settings such as Huber's delta.
+    other = object.__new__(type(loss))
+    vars(other).update(vars(loss), _dtype=dtype)
+    return other
 
 
 def _first_of(
@@ -174,8 +225,8 @@ def supervised(model: keras.Model, objective: ObjectiveFn) -> LossFn:
 
     def loss(theta: Params, batch: Batch) -> tf.Tensor:
         outputs, added = outputs_and_losses(model, theta, batch.inputs)
-        value = tf.reduce_mean(objective(batch.targets, outputs))
-        return tf.add_n([value, *added])
+        value = tf.reduce_mean(compared(objective, batch.targets, outputs))
+        return tf.add_n([value, *(tf.cast(x, value.dtype) for x in added)])
 
     return loss
 
@@ -263,15 +314,23 @@ def scaled_cross_entropy_of_labels(num_ways: int) -> ObjectiveFn:
     return objective
 
 
-def hit_rate(labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+def hit_rate(
+    labels: tf.Tensor, outputs: tf.Tensor, counted: tf.Tensor | None = None
+) -> tf.Tensor:
     """The share of examples whose largest output is that of their label.
 
     Args:
         labels: integers [examples].
         outputs: [examples, N]; if one is not finite, the share is NaN rather
             than a chance hit.
+        counted: bool [examples], which examples count; None: all.
     """
     hits = tf.argmax(outputs, -1) == tf.cast(labels, tf.int64)
     finite = tf.reduce_all(tf.math.is_finite(outputs))
-    share = tf.reduce_mean(tf.cast(hits, outputs.dtype))
+    hits = tf.cast(hits, outputs.dtype)
+    if counted is None:
+        share = tf.reduce_mean(hits)
+    else:
+        weights = tf.cast(counted, outputs.dtype)
+        share = tf.reduce_sum(hits * weights) / tf.reduce_sum(weights)
     return tf.where(finite, share, share * float("nan"))

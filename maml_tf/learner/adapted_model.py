@@ -102,19 +102,7 @@ class AdaptedModel:
             DataError: if `x` is not like the examples of the support set.
             ConfigError: if `statistics` is none of them.
         """
-        check_statistics(self._network.model, statistics)
-        inputs = self._examples.inputs(x, self._spec.inputs)
-        batches.check_spec(batches.spec_of(inputs), self._spec.inputs, "inputs")
-        normalizing = references(statistics, self._support.inputs, inputs)
-        state = self.state
-        if normalizing.support is not None and not self.losses:
-            # What embeds the support set, normalizes it likewise.
-            state = self._method.begin(
-                self._network, self._params, self._support, normalizing.support
-            )
-        outputs = self._method.predict(
-            self._network, self._params, state, inputs, normalizing.query
-        )
+        outputs = self._outputs(x, statistics)
         return tf.nest.map_structure(lambda y: y.numpy(), outputs)
 
     def classify(self, x: Any, statistics: str = "support") -> np.ndarray:
@@ -167,7 +155,7 @@ class AdaptedModel:
         batches.check_spec(
             batches.spec_of(batch.targets), self._spec.targets, "targets"
         )
-        outputs = self.predict(batch.inputs, statistics)
+        outputs = self._outputs(batch.inputs, statistics)
         loss = self._objectives[0]
         if loss.kind is not None:
             loss.check_targets(batch.targets, outputs.shape[-1])
@@ -206,6 +194,22 @@ class AdaptedModel:
         scratch = path.with_name(f".writing-{path.name}")
         self.to_keras().save(scratch)
         os.replace(scratch, path)
+
+    def _outputs(self, x: Any, statistics: str) -> Any:
+        """What `predict` returns, as tensors with their masks."""
+        check_statistics(self._network.model, statistics)
+        inputs = self._examples.inputs(x, self._spec.inputs)
+        batches.check_spec(batches.spec_of(inputs), self._spec.inputs, "inputs")
+        normalizing = references(statistics, self._support.inputs, inputs)
+        state = self.state
+        if normalizing.support is not None and not self.losses:
+            # What embeds the support set, normalizes it likewise.
+            state = self._method.begin(
+                self._network, self._params, self._support, normalizing.support
+            )
+        return self._method.predict(
+            self._network, self._params, state, inputs, normalizing.query
+        )
 
     def __repr__(self) -> str:
         count = len(tf.nest.flatten(self._support)[0])

@@ -146,7 +146,14 @@ def ignored_by(
             outputs = method.predict(network, both, state, batch.inputs)
             value = tf.reduce_mean(network.objective(batch.targets, outputs))
         gradients = tape.gradient(value, theta)
-    except (ValueError, TypeError, tf.errors.OpError, LookupError) as e:
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+        NotImplementedError,
+        tf.errors.OpError,
+        LookupError,
+    ) as e:
         raise ConfigError(
             "The loss cannot be computed for these targets and the network's "
             f"outputs: targets of shapes "
