@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from maml_tf.cli.flags import FLAGS, OWN_SETTINGS
+from maml_tf.cli.presets import preset
 from maml_tf.core.losses import STATISTICS
 from maml_tf.errors import ConfigError, ExperimentError
 from maml_tf.experiments.images import ImageConfig
@@ -17,7 +18,6 @@ from maml_tf.experiments.original_checkpoint import (
     OriginalNetwork,
     read_original_checkpoint,
 )
-from maml_tf.experiments.presets import preset
 from maml_tf.experiments.registry import datasources, find_source
 from maml_tf.experiments.run_directory import RunDirectory
 from maml_tf.experiments.settings import EvaluationSettings
