@@ -523,7 +523,12 @@ class Learner:
             )
         return CheckedTasks(
             tasks.labelled_batches(self.method.train_batch_size),
-            BatchChecks(self.network, self.objectives[0]),
+            BatchChecks(
+                self.network,
+                self.objectives[0],
+                self.checks.examples,
+                self.method.num_classes,
+            ),
         )
 
     def _step_size(self, alpha: StepSize | None) -> StepSize | None:

@@ -102,7 +102,7 @@ class Classifier(Method):
             outputs, added = outputs_and_losses(
                 network.model, theta, task.support.inputs
             )
-            logits = tf.matmul(flattened(outputs), kernel) + bias
+            logits = tf.matmul(flattened(outputs, theta), kernel) + bias
             loss = tf.reduce_mean(
                 network.objective(task.support.targets, logits)
             )
@@ -234,7 +234,8 @@ class FineTuning(Classifier):
             outputs, added = outputs_and_losses(
                 network.model, parts[:-2], support.inputs
             )
-            logits = tf.matmul(flattened(outputs), parts[-2]) + parts[-1]
+            features = flattened(outputs, parts)
+            logits = tf.matmul(features, parts[-2]) + parts[-1]
             loss = tf.reduce_mean(network.objective(support.targets, logits))
             total = tf.add_n([loss, *added])
         gradient = gradient_or_zeros(tape, total, parts)
@@ -255,7 +256,8 @@ class FineTuning(Classifier):
     ) -> tf.Tensor:
         del params
         outputs = network.outputs(state.theta, inputs, reference)
-        return tf.matmul(flattened(outputs), state.kernel) + state.bias
+        features = flattened(outputs, state.theta)
+        return tf.matmul(features, state.kernel) + state.bias
 
     def pack(self, network: Network, state: State) -> dict[str, tf.Tensor]:
         names = weight_names(network.model)

@@ -72,7 +72,7 @@ class EmbeddingMethod(Method):
         theta, own = network.split(params)
         support = self.arrange(support)
         outputs = network.outputs(theta, support.inputs, reference)
-        return self.remember(own, flattened(outputs), support.targets)
+        return self.remember(own, flattened(outputs, theta), support.targets)
 
     def predict(
         self,
@@ -84,7 +84,7 @@ class EmbeddingMethod(Method):
     ) -> tf.Tensor:
         theta, own = network.split(params)
         outputs = network.outputs(theta, inputs, reference)
-        return self.scores(own, state, flattened(outputs))
+        return self.scores(own, state, flattened(outputs, theta))
 
     def task_gradient(
         self, network: Network, params: Params, task: Task
@@ -98,7 +98,7 @@ class EmbeddingMethod(Method):
             tape.watch(params)
             theta, own = network.split(params)
             outputs, added = outputs_and_losses(network.model, theta, both)
-            embeddings = flattened(outputs)
+            embeddings = flattened(outputs, theta)
             state = self.remember(
                 own, embeddings[:num_support], support.targets
             )
@@ -150,8 +150,9 @@ def embedding_size(network: Network) -> int:
     return math.prod(shape[1:])
 
 
-def flattened(outputs: tf.Tensor) -> tf.Tensor:
-    """Outputs [examples, ...] as float [examples, D]."""
+def flattened(outputs: tf.Tensor, theta: Params) -> tf.Tensor:
+    """Outputs [examples, ...] as [examples, D], of the weights' dtype."""
+    outputs = tf.cast(outputs, theta[0].dtype)
     return tf.reshape(outputs, [-1, math.prod(outputs.shape[1:])])
 
 
