@@ -296,9 +296,35 @@ class TestZeroHead:
         assert np.any(found[0])
 
 
+def test_only_the_head_adapts(float64):
+    network, task = small(), one_task()
+    method = MAML(0.1, 2, head_only=True, learn_rates=True).bind(network)
+    params = params_of(network, method, 0.05)
+    assert len(params) == 4 + 2
+    found = adapted(method, network, params, task, 2)
+    for moves, before, after in zip(
+        (False, False, True, True), params, found, strict=False
+    ):
+        assert np.any(before != after) == moves
+    by_differences(
+        method,
+        network,
+        params,
+        task,
+        lambda p: query_losses(method, network, p, task)[-1],
+    )
+    features = tf.tanh(task.support.inputs @ params[0] + params[1]).numpy()
+    residuals = features @ params[2] + params[3] - task.support.targets
+    one = adapted(method, network, params[:4] + [np.ones(2)] * 2, task, 1)
+    np.testing.assert_allclose(
+        one[2], params[2] - 0.1 * 2 / 4 * features.T @ residuals, rtol=1e-9
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"head_only": True, "adapts": lambda v: True}, "head_only says what"),
         ({"first_order": True, "first_order_iterations": 5}, "leave it out"),
         ({"multi_step_iterations": 5}, "num_steps=1 has one only"),
         ({"norm_by_step": True}, "num_steps=1 has one only"),
