@@ -1,6 +1,6 @@
 """The compiled meta-step: task gradients, their mean, the outer optimizer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -12,10 +12,18 @@ from maml_tf.core.derivatives import (
     missing_derivative,
     nodes_of,
 )
-from maml_tf.core.maml import MetaGradientFn, Task, meta_gradient
+from maml_tf.core.maml import (
+    MetaGradient,
+    MetaGradientFn,
+    Params,
+    Task,
+    meta_gradient,
+)
 from maml_tf.core.task_loops import loops_for, trace_with_best_loop
+from maml_tf.core.task_stream import NumberedTask
 from maml_tf.errors import ConfigError, first_lines
 from maml_tf.layers.normalization import inexact_layers
+from maml_tf.layers.randomness import drawing_for, generators_of
 
 STEPS_PER_COMPILED_CALL = 50
 
@@ -45,7 +53,7 @@ class MetaStep:
         model: keras.Model,
         optimizer: keras.optimizers.Optimizer,
         task_gradient: MetaGradientFn,
-        example: Task,
+        example: Task | NumberedTask,
         task_loop: str | None = None,
         jit_compile: bool | None = None,
         more_variables: Sequence[keras.Variable] = (),
@@ -57,7 +65,8 @@ class MetaStep:
             model: its `trainable_variables` are theta; calls assign them.
             optimizer: the outer optimizer; calls assign its variables.
             task_gradient: gradient and losses of one task.
-            example: one batch of tasks [meta_batch_size, ...] or its specs.
+            example: one batch of tasks [meta_batch_size, ...] or its specs; a
+                `NumberedTask` if layers draw random numbers.
             task_loop: a key of `TASK_LOOPS`; None chooses.
             jit_compile: None compiles with XLA if the loop is `vectorized`.
             more_variables: further meta-learned variables, such as step sizes;
@@ -66,8 +75,9 @@ class MetaStep:
                 the last loss, so that each op before it needs a derivative.
 
         Raises:
-            ValueError: if `task_loop` is unknown, or the model has
-                normalization layers with a wrong second derivative.
+            ValueError: if `task_loop` is unknown, the model has normalization
+                layers with a wrong second derivative, or it draws random
+                numbers and tasks have none.
             ConfigError: if TensorFlow has no derivative of an op that the
                 gradient needs.
         """
@@ -78,6 +88,13 @@ class MetaStep:
                 f"{', '.join(layer.path for layer in inexact)}. Make the loss "
                 "by maml_tf.supervised, or call "
                 "maml_tf.use_exact_normalization(model) first."
+            )
+        if isinstance(example, NumberedTask):
+            task_gradient = _drawing(task_gradient)
+        elif generators_of(model):
+            raise ValueError(
+                f"{model.name} draws random numbers, so it needs the number of "
+                "each task: give maml_tf.NumberedTask(task, number)."
             )
         self._variables = [*model.trainable_variables, *more_variables]
         if not optimizer.built:
@@ -127,7 +144,9 @@ class MetaStep:
         self._compile()
         self._called = False
 
-    def __call__(self, tasks: Task, count: int = 1) -> dict[str, np.ndarray]:
+    def __call__(
+        self, tasks: Task | NumberedTask, count: int = 1
+    ) -> dict[str, np.ndarray]:
         """Takes `count` meta-steps, one for each batch of tasks.
 
         Args:
@@ -183,7 +202,9 @@ class MetaStep:
         self._compile()
         return self._steps(*arguments)
 
-    def _one_step(self, tasks: Task, index) -> dict[str, tf.Tensor]:
+    def _one_step(
+        self, tasks: Task | NumberedTask, index
+    ) -> dict[str, tf.Tensor]:
         theta = [tf.convert_to_tensor(v) for v in self._variables]
         result = self._meta_gradient(
             theta, tf.nest.map_structure(lambda x: x[index], tasks)
@@ -191,7 +212,9 @@ class MetaStep:
         self._optimizer.apply(result.gradient, self._variables)
         return result.losses
 
-    def _many_steps(self, tasks: Task, count) -> dict[str, tf.Tensor]:
+    def _many_steps(
+        self, tasks: Task | NumberedTask, count
+    ) -> dict[str, tf.Tensor]:
         histories = {
             name: tf.TensorArray(spec.dtype, self.steps_per_call)
             for name, spec in self._loss_specs.items()
@@ -208,3 +231,13 @@ class MetaStep:
             lambda i, _: i < count, body, (tf.constant(0), histories)
         )
         return {name: history.stack() for name, history in histories.items()}
+
+
+def _drawing(task_gradient: MetaGradientFn) -> Callable:
+    """The gradient of a task whose number decides the random numbers."""
+
+    def gradient(theta: Params, numbered: NumberedTask) -> MetaGradient:
+        with drawing_for(numbered.number):
+            return task_gradient(theta, numbered.task)
+
+    return gradient

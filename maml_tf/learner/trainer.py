@@ -10,7 +10,9 @@ from rich.console import Console
 
 from maml_tf.core.maml import MetaGradientFn, Task
 from maml_tf.core.meta_step import MetaStep
+from maml_tf.core.task_stream import NumberedTask, NumberedTasks, TaskStream
 from maml_tf.errors import ConfigError, TrainingDivergedError
+from maml_tf.layers.randomness import generators_of
 from maml_tf.learner.task_checks import CheckedTasks
 from maml_tf.progress import TrainingProgress
 from maml_tf.training.callbacks import KerasCallbacks
@@ -71,7 +73,10 @@ class Trainer:
         name: str,
     ) -> History:
         """Takes meta-steps until `end` were taken in all."""
-        step = self._step(optimizer, stream.tasks(0, meta_batch_size))
+        numbered: TaskStream | NumberedTasks = stream
+        if generators_of(self._model):
+            numbered = NumberedTasks(stream)
+        step = self._step(optimizer, numbered.tasks(0, meta_batch_size))
         self.history = History()
         called = None
         if callbacks:
@@ -83,7 +88,7 @@ class Trainer:
         def steps():
             for done, losses in meta_steps(
                 step,
-                stream,
+                numbered,
                 meta_batch_size,
                 start,
                 end,
@@ -140,7 +145,9 @@ class Trainer:
         return self._optimizers[given]
 
     def _step(
-        self, optimizer: keras.optimizers.Optimizer, example: Task
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        example: Task | NumberedTask,
     ) -> MetaStep:
         """The compiled step, made once per optimizer and kind of tasks."""
         specs = tf.nest.map_structure(
