@@ -1,5 +1,6 @@
 """Losses of the paper as functions of (theta, batch): equations 2 and 3."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,8 +9,14 @@ import tensorflow as tf
 
 from maml_tf.core.maml import LossFn, Params
 from maml_tf.layers.normalization import (
+    statistics_of_batch,
     statistics_of_first,
     use_exact_normalization,
+)
+from maml_tf.layers.randomness import (
+    check_own_generators,
+    current_draws,
+    generators_of,
 )
 from maml_tf.layers.resizing import use_exact_resizing
 
@@ -78,8 +85,8 @@ def predict(
 
     Like `model.stateless_call`, but `training` also reaches the layers of a
     subclassed model whose `call` does not take it. Nothing is assigned: updates
-    of moving statistics and of random generators are dropped, so a dropout
-    layer uses the same mask in every call.
+    of moving statistics are dropped. Layers that draw random numbers do nothing
+    except while a `MetaStep` trains (randomness.py).
 
     Args:
         model: a built Keras model.
@@ -93,6 +100,7 @@ def predict(
 
     Raises:
         ValueError: if theta does not fit the model.
+        ConfigError: if a layer draws from Keras' global seed generator.
     """
     return outputs_and_losses(model, theta, inputs, training, reference)[0]
 
@@ -108,8 +116,19 @@ def outputs_and_losses(
 
     Args: as for `predict`.
     """
-    state = list(zip(model.trainable_variables, theta, strict=True))
-    with keras.StatelessScope(state, collect_losses=True) as scope:
+    weights = list(zip(model.trainable_variables, theta, strict=True))
+    state = weights
+    statistics: contextlib.AbstractContextManager = contextlib.nullcontext()
+    if generators := generators_of(model):
+        if draws := current_draws():
+            state = [*weights, *draws.states(generators)]
+        elif training:
+            # Only normalization is to work as in training.
+            training, statistics = False, statistics_of_batch()
+    with (
+        keras.StatelessScope(state, collect_losses=True) as scope,
+        statistics,
+    ):
         if reference is None:
             outputs = model(inputs, training=training)
         elif isinstance(reference, str):
@@ -118,9 +137,10 @@ def outputs_and_losses(
             outputs = _first_of(model, inputs, training, reference.inputs)
         else:
             outputs = _with_reference(model, inputs, training, reference)
+    check_own_generators(model, scope)
     regularization = [
         variable.regularizer(value)
-        for variable, value in state
+        for variable, value in weights
         if variable.regularizer is not None
     ]
     return outputs, [*map(tf.reduce_sum, scope.losses), *regularization]

@@ -70,7 +70,8 @@ class Learner:
     ):
         """
         Args:
-            model: any built Keras model without random layers.
+            model: any built Keras model. Dropout and other layers that draw
+                random numbers do so in `fit` only.
             loss: the name of a Keras loss, a Keras loss, or a function of
                 (targets, outputs). A cross-entropy given by name takes outputs
                 as logits, unless the network ends in softmax or sigmoid. Losses
