@@ -16,6 +16,7 @@ from maml_tf.layers.activation import ReLU
 from maml_tf.layers.convolution import Conv2D
 from maml_tf.layers.normalization import (
     EXACT_LAYERS,
+    BatchNormalization,
     all_layers,
 )
 from maml_tf.layers.normalized_convolution import NormalizedConv2D
