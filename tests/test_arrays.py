@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import maml_tf
 from maml_tf.errors import ConfigError, DataError
 from maml_tf.learner.learner import Learner
 from maml_tf.methods.reptile import Reptile
@@ -435,6 +436,14 @@ class TestNumbersOfNumPy:
         for arguments in ({"alpha": alpha}, {"alpha": alpha, "learn_alpha": 1}):
             with pytest.raises(ConfigError, match="alpha must be a positive"):
                 Learner(used.model, "mse", **arguments)
+
+    @pytest.mark.parametrize("alpha", [float("nan"), -0.1, [-0.1], np.inf])
+    def test_the_engine_refuses_them_too(self, alpha):
+        def loss(theta, data):
+            return tf.reduce_sum(theta[0] * data)
+
+        with pytest.raises(ValueError, match="alpha must be finite and not"):
+            maml_tf.inner_update(loss, [tf.ones(2)], tf.ones(2), alpha)
 
     def test_step_sizes_for_each_variable(self):
         used = learner()
