@@ -226,6 +226,7 @@ def make(request):
         (tf.constant(X), tf.constant(Y)),
         (Column(X), Column(Y, object)),
         (np.asfortranarray(X), Y[::-1][::-1]),
+        (list(X), [np.array([label]) for label in Y]),
         (X, ANIMALS),
         (X, np.array(ANIMALS, object)),
         (X, np.array(ANIMALS)[:, None]),
@@ -288,6 +289,23 @@ def test_tasks_whose_targets_are_text():
     )
     with pytest.raises(DataError, match="is none of the support set's classes"):
         learner().evaluate(unknown, 2)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        ({"a": Y}, "takes one array of targets. Received: dict"),
+        ((Y, Y), "same number of examples"),
+        (None, "A value is missing"),
+        ([], "same number of examples"),
+        ([Y, Y[:2]], "cannot be stacked"),
+        (iter(Y), "of .*iterator"),
+        (np.full(6, 2**64 - 1, "uint64"), "integer labels|must be like"),
+    ],
+)
+def test_targets_that_are_none(make, y, message):
+    with pytest.raises(DataError, match=message):
+        make().adapt(X, y)
 
 
 def test_losses_that_take_no_names():
