@@ -22,6 +22,7 @@ from maml_tf.core.maml import (
     task_meta_gradient,
 )
 from maml_tf.core.meta_step import MetaStep
+from maml_tf.core.task_stream import NumberedTask
 from maml_tf.datasets.image_preparation import ImagePreparation
 from maml_tf.layers.convolution import Conv2D
 from maml_tf.layers.normalization import (
@@ -32,6 +33,7 @@ from maml_tf.layers.normalization import (
     which_adapt,
 )
 from maml_tf.layers.normalized_convolution import NormalizedConv2D
+from maml_tf.layers.resizing import use_exact_resizing
 from maml_tf.learner.adapted_model import AdaptedModel
 from maml_tf.learner.learner import Learner
 from maml_tf.learner.scores import Scores
@@ -75,6 +77,7 @@ __all__ = [
     "Method",
     "NearestNeighbor",
     "NormalizedConv2D",
+    "NumberedTask",
     "PrototypicalNetworks",
     "Reptile",
     "MetaGradientCheck",
@@ -104,4 +107,5 @@ __all__ = [
     "tasks_from_function",
     "tasks_from_series",
     "use_exact_normalization",
+    "use_exact_resizing",
 ]

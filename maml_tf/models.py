@@ -71,6 +71,7 @@ def dense_image_net(
     num_ways: int | None,
     norm: str | None = "batch_norm",
     seed: int = 0,
+    head_init: float | None = None,
 ) -> keras.Model:
     """The paper's non-convolutional network: 256, 128, 64 and 64 units.
 
@@ -83,12 +84,13 @@ def dense_image_net(
             leaves out the last layer: outputs are embeddings.
         norm: see `normalization_layer`.
         seed: of the initial weights.
+        head_init: as for `conv_net`.
     """
     return keras.Sequential(
         [
             keras.Input(image_shape),
             keras.layers.Flatten(),
-            *_dense_layers((256, 128, 64, 64), num_ways, norm, seed),
+            *_dense_layers((256, 128, 64, 64), num_ways, norm, seed, head_init),
         ]
     )
 
@@ -100,6 +102,7 @@ def conv_net(
     max_pool: bool = False,
     norm: str | None = "batch_norm",
     seed: int = 0,
+    head_init: float | None = None,
 ) -> keras.Model:
     """Four blocks of 3x3 convolution, normalization and ReLU, then linear.
 
@@ -118,6 +121,8 @@ def conv_net(
         max_pool: pool rather than stride.
         norm: see `normalization_layer`.
         seed: of the initial weights.
+        head_init: standard deviation of the last layer's initial weights, of
+            a normal distribution; None takes the paper's.
     """
     seeds = _layer_seeds(seed)
     layers: list[keras.layers.Layer] = []
@@ -140,6 +145,8 @@ def conv_net(
     else:
         layers.append(keras.layers.GlobalAveragePooling2D())
         head = keras.initializers.RandomNormal(stddev=1.0, seed=next(seeds))
+    if head_init is not None:
+        head = _normal(head_init, head.seed)
     if num_ways is not None:
         layers.append(keras.layers.Dense(num_ways, kernel_initializer=head))
     return keras.Sequential([keras.Input(image_shape), *layers])
@@ -209,6 +216,7 @@ def _dense_layers(
     output_dim: int | None,
     norm: str | None,
     seed: int,
+    head_init: float | None = None,
 ) -> list[keras.layers.Layer]:
     initializers = (
         keras.initializers.TruncatedNormal(stddev=0.01, seed=layer_seed)
@@ -221,13 +229,16 @@ def _dense_layers(
             *normalization_layer(norm),
             keras.layers.ReLU(),
         ]
+    head = next(initializers)
+    if head_init is not None:
+        head = _normal(head_init, head.seed)
     if output_dim is not None:
-        layers.append(
-            keras.layers.Dense(
-                output_dim, kernel_initializer=next(initializers)
-            )
-        )
+        layers.append(keras.layers.Dense(output_dim, kernel_initializer=head))
     return layers
+
+
+def _normal(stddev: float, seed: int) -> keras.initializers.Initializer:
+    return keras.initializers.RandomNormal(stddev=stddev, seed=seed)
 
 
 def _layer_seeds(seed: int):

@@ -22,6 +22,7 @@ FLOORS = (
         "files",
         "plotting",
         "progress",
+        "provenance",
         "runtime",
         "uniforms",
         "version",
@@ -203,6 +204,6 @@ def test_only_the_command_line_names_flags():
         for module in trees()
         if package(module) != "cli" and (flags := _flags_in(module))
     }
-    of_git = found.pop("maml_tf.experiments.provenance", [])
+    of_git = found.pop("maml_tf.provenance", [])
     assert set(of_git) <= OPTIONS_OF_GIT
     assert not found

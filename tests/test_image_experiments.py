@@ -105,6 +105,7 @@ def test_runs_of_different_settings_have_different_names():
         ImageConfig(num_filters=32),
         ImageConfig(num_queries=15),
         ImageConfig(clip=1.0),
+        ImageConfig(head_init=0.02),
         ImageConfig(first_order=True),
         ImageConfig(datasource="glyphs"),
     ]

@@ -5,7 +5,7 @@ import json
 import pytest
 from conftest import command
 
-from maml_tf.experiments import provenance
+from maml_tf import provenance
 from maml_tf.experiments.run_directory import RunDirectory
 from maml_tf.experiments.sinusoids import SinusoidConfig
 

@@ -23,6 +23,12 @@ flags.DEFINE_integer(
     "num_classes", None, "N-way: classes of a task (images only) [5]"
 )
 flags.DEFINE_string(
+    "preset",
+    None,
+    "settings that belong together, from which other flags may differ: "
+    "omniglot_20way, better than the paper's for that; or maml_plus_plus",
+)
+flags.DEFINE_string(
     "method",
     None,
     "the method of meta-training: maml, meta_sgd, reptile, protonet "
@@ -62,6 +68,15 @@ flags.DEFINE_float(
     "meta_lr",
     None,
     "outer step size beta, of Adam; for policies with --outer_step=vpg [0.001]",
+)
+flags.DEFINE_string(
+    "meta_lr_schedule",
+    None,
+    "cosine: lower beta to --meta_lr_end in the course of meta-training "
+    "[constant]",
+)
+flags.DEFINE_float(
+    "meta_lr_end", None, "last value of beta, with a schedule [0.00001]"
 )
 flags.DEFINE_integer(
     "update_batch_size",
@@ -105,6 +120,12 @@ flags.DEFINE_bool(
     "max_pool",
     None,
     "max-pool instead of stride (images only) [False; miniimagenet True]",
+)
+flags.DEFINE_float(
+    "head_init",
+    None,
+    "standard deviation of the last layer's initial weights (images only) [as "
+    "the paper: 1; with max-pooling Glorot's]",
 )
 flags.DEFINE_bool(
     "stop_grad", None, "first-order MAML: leave out second derivatives [False]"

@@ -1,5 +1,6 @@
 """Losses of the paper as functions of (theta, batch): equations 2 and 3."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,9 +9,16 @@ import tensorflow as tf
 
 from maml_tf.core.maml import LossFn, Params
 from maml_tf.layers.normalization import (
+    statistics_of_batch,
     statistics_of_first,
     use_exact_normalization,
 )
+from maml_tf.layers.randomness import (
+    check_own_generators,
+    current_draws,
+    generators_of,
+)
+from maml_tf.layers.resizing import use_exact_resizing
 
 # (targets, outputs) -> a scalar, or one value for each example.
 ObjectiveFn = Callable[[Any, Any], tf.Tensor]
@@ -85,8 +93,8 @@ def predict(
 
     Like `model.stateless_call`, but `training` also reaches the layers of a
     subclassed model whose `call` does not take it. Nothing is assigned: updates
-    of moving statistics and of random generators are dropped, so a dropout
-    layer uses the same mask in every call.
+    of moving statistics are dropped. Layers that draw random numbers do nothing
+    except while a `MetaStep` trains (randomness.py).
 
     Args:
         model: a built Keras model.
@@ -101,6 +109,7 @@ def predict(
 
     Raises:
         ValueError: if theta does not fit the model.
+        ConfigError: if a layer draws from Keras' global seed generator.
     """
     return outputs_and_losses(model, theta, inputs, training, reference)[0]
 
@@ -116,8 +125,19 @@ def outputs_and_losses(
 
     Args: as for `predict`.
     """
-    state = list(zip(model.trainable_variables, theta, strict=True))
-    with keras.StatelessScope(state, collect_losses=True) as scope:
+    weights = list(zip(model.trainable_variables, theta, strict=True))
+    state = weights
+    statistics: contextlib.AbstractContextManager = contextlib.nullcontext()
+    if generators := generators_of(model):
+        if draws := current_draws():
+            state = [*weights, *draws.states(generators)]
+        elif training and not isinstance(reference, str):
+            # Only normalization is to work as in training.
+            training, statistics = False, statistics_of_batch()
+    with (
+        keras.StatelessScope(state, collect_losses=True) as scope,
+        statistics,
+    ):
         if reference is None:
             outputs = model(inputs, training=training)
         elif isinstance(reference, str):
@@ -128,9 +148,10 @@ def outputs_and_losses(
             outputs = _one_by_one(model, inputs, training, reference.inputs)
         else:
             outputs = _with_reference(model, inputs, training, reference)
+    check_own_generators(model, scope)
     regularization = [
         variable.regularizer(value)
-        for variable, value in state
+        for variable, value in weights
         if variable.regularizer is not None
     ]
     return outputs, [*map(tf.reduce_sum, scope.losses), *regularization]
@@ -145,7 +166,58 @@ def _with_reference(
     )
     with statistics_of_first(num_reference):
         outputs = model(both, training=training)
-    return tf.nest.map_structure(lambda y: y[num_reference:], outputs)
+
+    def of_inputs(y: tf.Tensor) -> tf.Tensor:
+        mask = mask_of(y)
+        if mask is not None:
+            mask = mask[num_reference:]
+        return _masked(y[num_reference:], mask)
+
+    return tf.nest.map_structure(of_inputs, outputs)
+
+
+def mask_of(outputs: tf.Tensor) -> tf.Tensor | None:
+    """Which outputs count in Keras' losses, as said by a masking layer."""
+    return getattr(outputs, "_keras_mask", None)
+
+
+def _masked(outputs: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
+    if mask is not None:
+        outputs._keras_mask = mask
+    return outputs
+
+
+def compared(objective: ObjectiveFn, targets: Any, outputs: Any) -> tf.Tensor:
+    """`objective(targets, outputs)`, computed in float32 or float64.
+
+    Outputs of lower precision are cast to float32 first, as Keras does in
+    `fit`. Unlike there, those in float64 are compared in float64.
+    """
+
+    def at_least_float32(x: Any) -> Any:
+        if not (hasattr(x, "dtype") and tf.as_dtype(x.dtype).is_floating):
+            return x
+        dtype = keras.backend.result_type(tf.as_dtype(x.dtype).name, "float32")
+        return _masked(tf.cast(x, dtype), mask_of(x))
+
+    targets, outputs = tf.nest.map_structure(
+        at_least_float32, (targets, outputs)
+    )
+    if isinstance(objective, keras.losses.Loss):
+        # It casts to its own dtype, Keras' floatx unless given.
+        dtype = keras.backend.result_type(
+            objective.dtype, *(x.dtype.name for x in tf.nest.flatten(outputs))
+        )
+        if dtype != objective.dtype:
+            objective = _with_dtype(objective, dtype)
+    return objective(targets, outputs)
+
+
+def _with_dtype(loss: keras.losses.Loss, dtype: str) -> keras.losses.Loss:
+    # Not a copy by configuration, which lacks settings such as Huber's delta.
+    other = object.__new__(type(loss))
+    vars(other).update(vars(loss), _dtype=dtype)
+    return other
 
 
 def _first_of(
@@ -185,8 +257,9 @@ def supervised(model: keras.Model, objective: ObjectiveFn) -> LossFn:
     Keras minimizes. Inner updates and meta-gradient both descend the sum.
 
     This is where a model enters the engine, and the one place that changes
-    it: Keras' normalization layers are replaced by exact ones
-    (normalization.py), so that no meta-gradient goes through theirs.
+    it: Keras' normalization and resizing layers are replaced by exact ones
+    (normalization.py, resizing.py), so that no meta-gradient goes through
+    theirs.
 
     Args:
         model: the network.
@@ -197,11 +270,12 @@ def supervised(model: keras.Model, objective: ObjectiveFn) -> LossFn:
         targets and the model's outputs.
     """
     use_exact_normalization(model)
+    use_exact_resizing(model)
 
     def loss(theta: Params, batch: Batch) -> tf.Tensor:
         outputs, added = outputs_and_losses(model, theta, batch.inputs)
-        value = tf.reduce_mean(objective(batch.targets, outputs))
-        return tf.add_n([value, *added])
+        value = tf.reduce_mean(compared(objective, batch.targets, outputs))
+        return tf.add_n([value, *(tf.cast(x, value.dtype) for x in added)])
 
     return loss
 
@@ -289,15 +363,23 @@ def scaled_cross_entropy_of_labels(num_ways: int) -> ObjectiveFn:
     return objective
 
 
-def hit_rate(labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+def hit_rate(
+    labels: tf.Tensor, outputs: tf.Tensor, counted: tf.Tensor | None = None
+) -> tf.Tensor:
     """The share of examples whose largest output is that of their label.
 
     Args:
         labels: integers [examples].
         outputs: [examples, N]; if one is not finite, the share is NaN rather
             than a chance hit.
+        counted: bool [examples], which examples count; None: all.
     """
     hits = tf.argmax(outputs, -1) == tf.cast(labels, tf.int64)
     finite = tf.reduce_all(tf.math.is_finite(outputs))
-    share = tf.reduce_mean(tf.cast(hits, outputs.dtype))
+    hits = tf.cast(hits, outputs.dtype)
+    if counted is None:
+        share = tf.reduce_mean(hits)
+    else:
+        weights = tf.cast(counted, outputs.dtype)
+        share = tf.reduce_sum(hits * weights) / tf.reduce_sum(weights)
     return tf.where(finite, share, share * float("nan"))

@@ -59,6 +59,8 @@ class ImageConfig(TrainingConfig):
     num_filters: int = 64
     # Max-pool rather than stride.
     max_pool: bool = False
+    # Standard deviation of the last layer's initial weights; None: the paper's.
+    head_init: float | None = None
     # Bound of each element of the meta-gradient, or None.
     clip: float | None = None
 
@@ -126,6 +128,30 @@ class ImageConfig(TrainingConfig):
                 f"clip={self.clip}",
                 "clip",
             )
+        self._check_head()
+
+    def _check_head(self) -> None:
+        if self.head_init is None:
+            return
+        if not (math.isfinite(self.head_init) and self.head_init >= 0):
+            raise ConfigError(
+                "head_init must be a number, at least 0. Received: "
+                f"head_init={self.head_init}",
+                "head_init",
+            )
+        if not METHODS[self.method].fixed_outputs:
+            raise ConfigError(
+                "head_init is of the last layer; the network of "
+                f"method={self.method} has none.",
+                "head_init",
+                "method",
+            )
+        if self.method_settings.get("zero_head"):
+            raise ConfigError(
+                "zero_head sets the head to zero; leave out head_init.",
+                "zero_head",
+                "head_init",
+            )
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -155,6 +181,11 @@ class ImageConfig(TrainingConfig):
                 *self._name_parts(),
                 *([f"query_{queries}"] if queries != self.num_shots else []),
                 *self._training_parts(),
+                *(
+                    [f"head_{self.head_init:g}"]
+                    if self.head_init is not None
+                    else []
+                ),
                 *([f"clip{self.clip:g}"] if self.clip else []),
             ]
         )
@@ -212,9 +243,12 @@ class ImageExperiment(SupervisedExperiment):
                 config.max_pool,
                 config.norm,
                 config.seed,
+                config.head_init,
             )
         else:
-            model = dense_image_net(shape, num_ways, config.norm, config.seed)
+            model = dense_image_net(
+                shape, num_ways, config.norm, config.seed, config.head_init
+            )
         self.config = config
         self.images = images
         self.letters = letters
@@ -275,6 +309,11 @@ class ImageExperiment(SupervisedExperiment):
                 config.seed if split == "train" else EVALUATION_SEED,
                 split,
                 rotations=self.letters,
+                num_query_sets=(
+                    config.method_settings.get("train_query_sets", 1)
+                    if split == "train"
+                    else 1
+                ),
             )
         except DataError as e:
             if split != "train" or config.train_ways == config.num_ways:

@@ -11,10 +11,10 @@ import numpy as np
 
 from maml_tf.experiments.evaluation import Evaluation, Published
 from maml_tf.experiments.experiment import Experiment
-from maml_tf.experiments.provenance import code
 from maml_tf.experiments.settings import EvaluationSettings
 from maml_tf.files import write_atomically
 from maml_tf.learner.scores import Summary
+from maml_tf.provenance import code
 
 ExperimentT = TypeVar("ExperimentT", bound=Experiment, covariant=True)
 

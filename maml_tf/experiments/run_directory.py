@@ -12,10 +12,10 @@ import pathlib
 from typing import Any
 
 from maml_tf.errors import ConfigError, RunDirectoryError
-from maml_tf.experiments.provenance import difference, provenance
 from maml_tf.experiments.registry import find_source
 from maml_tf.experiments.source import DataSource
 from maml_tf.files import SCRATCH_SUFFIX, read_json, write_atomically
+from maml_tf.provenance import difference, provenance
 from maml_tf.training.config import TrainingConfig
 from maml_tf.training.files import LOCK, training_lock
 
@@ -28,6 +28,9 @@ _LATER: dict[str, Any] = {
     "method_settings": {},
     "train_ways": None,
     "train_shots": None,
+    "beta_schedule": None,
+    "beta_end": None,
+    "head_init": None,
 }
 
 

@@ -93,6 +93,8 @@ class SinusoidSource(DataSource):
             first_order=False,
             method=SinusoidConfig.method,
             method_settings={},
+            beta_schedule=None,
+            beta_end=None,
             alpha=SinusoidConfig.alpha,
             num_steps=SinusoidConfig.num_steps,
         )

@@ -81,8 +81,8 @@ class SupervisedExperiment(Experiment):
             f"query_inputs=...{updates})"
         )
         self.optimizers = (
-            self._optimizer(self.pretraining),
-            self._optimizer(self.learner, self.clip),
+            self._optimizer(self.pretraining, config.beta),
+            self._optimizer(self.learner, config.outer_rate, self.clip),
         )
 
     @abc.abstractmethod
@@ -271,15 +271,17 @@ class SupervisedExperiment(Experiment):
         ]
 
     def _optimizer(
-        self, learner: Learner, clip: float | None = None
+        self,
+        learner: Learner,
+        rate: float | keras.optimizers.schedules.LearningRateSchedule,
+        clip: float | None = None,
     ) -> keras.optimizers.Optimizer:
         """The original's Adam, or the optimizer that the method takes."""
-        beta = learner.method.outer_rate(self.config.beta)
         if learner.method.outer_optimizer == "adam":
             optimizer = keras.optimizers.Adam(
-                beta, epsilon=1e-8, clipvalue=clip
+                rate, epsilon=1e-8, clipvalue=clip
             )
         else:
             optimizer = keras.optimizers.get(learner.method.outer_optimizer)
-            optimizer.learning_rate = beta
+            optimizer.learning_rate = rate
         return learner.trainer.optimizer(optimizer)

@@ -22,7 +22,6 @@ support inputs, too.
 
 import os
 import pathlib
-import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,9 +31,9 @@ import tensorflow as tf
 from maml_tf.core.losses import STATISTICS, squared_error
 from maml_tf.core.maml import LossFn, Params, StepSize
 from maml_tf.core.network import Network
-from maml_tf.errors import ExportError
+from maml_tf.errors import ExportError, reason
 from maml_tf.export.signatures import Served
-from maml_tf.files import SCRATCH_SUFFIX
+from maml_tf.files import WILDCARDS, has_wildcards, scratch_directory
 from maml_tf.methods.maml import MAML
 from maml_tf.methods.method import Method
 
@@ -63,7 +62,7 @@ def export_adaptation(
         options: as for `export_method`.
 
     Raises:
-        ValueError, ExportError, OSError: as for `export_method`.
+        ValueError, ExportError: as for `export_method`.
     """
     network = Network(model, squared_error, loss)
     moving = [True] * len(network.theta) if adapts is None else list(adapts)
@@ -116,9 +115,8 @@ def export_method(
 
     Raises:
         ValueError: if an argument is invalid.
-        ExportError: if `path` exists and is not an empty directory, or the
-            statistics are joint.
-        OSError: if it cannot be written.
+        ExportError: if `path` exists and is not an empty directory or cannot
+            be written, or the statistics are joint.
     """
     for name, value, known in (
         ("kind", kind, KINDS),
@@ -178,9 +176,19 @@ def check_free(path: pathlib.Path) -> None:
     """Checks that an export can be written.
 
     Raises:
-        ExportError: if `path` exists and is not an empty directory.
+        ExportError: if `path` exists and is not an empty directory, or
+            TensorFlow could not load it from there.
     """
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    if has_wildcards(path):
+        raise ExportError(
+            "TensorFlow cannot load a SavedModel from a path with "
+            f"{' or '.join(WILDCARDS)}. Choose another directory than {path}."
+        )
+    try:
+        free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    except (OSError, ValueError) as e:
+        raise _unwritable(path, e) from e
+    if not free:
         raise ExportError(
             f"{path} already exists. Remove it, or choose another directory to "
             "export to."
@@ -225,18 +233,25 @@ def write_saved_model(
     """Writes a SavedModel; a crash leaves nothing at `path`.
 
     Raises:
-        OSError: if it cannot be written.
+        ExportError: if it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=f".{path.name}.", suffix=SCRATCH_SUFFIX, dir=path.parent
-    ) as scratch:
-        written = pathlib.Path(scratch) / path.name
-        tf.saved_model.save(
-            module,
-            str(written),
-            signatures,
-            # Only needed to differentiate a loaded model.
-            tf.saved_model.SaveOptions(experimental_custom_gradients=False),
-        )
-        os.rename(written, path)
+    try:
+        with scratch_directory(path.parent) as scratch:
+            written = scratch / path.name
+            tf.saved_model.save(
+                module,
+                str(written),
+                signatures,
+                # Only of use to differentiate a loaded model.
+                tf.saved_model.SaveOptions(experimental_custom_gradients=False),
+            )
+            os.rename(written, path)
+    except (OSError, tf.errors.OpError) as e:
+        raise _unwritable(path, e) from e
+
+
+def _unwritable(path: pathlib.Path, error: Exception) -> ExportError:
+    return ExportError(
+        f"Cannot write to {path} ({reason(error)}). Free some space, or choose "
+        "another directory to export to."
+    )

@@ -12,7 +12,8 @@ import tensorflow as tf
 from maml_tf.core.losses import STATISTICS, Batch, references
 from maml_tf.core.maml import Params
 from maml_tf.core.network import Network
-from maml_tf.errors import ConfigError
+from maml_tf.errors import ConfigError, reason
+from maml_tf.files import scratch_directory
 from maml_tf.learner.examples import Examples
 from maml_tf.learner.metrics import names_of
 from maml_tf.learner.model_checks import (
@@ -110,19 +111,7 @@ class AdaptedModel:
             DataError: if `x` is not like the examples of the support set.
             ConfigError: if `statistics` is none of them.
         """
-        check_statistics(self._network.model, statistics, self._population)
-        inputs = self._examples.inputs(x, self._spec.inputs)
-        batches.check_spec(batches.spec_of(inputs), self._spec.inputs, "inputs")
-        normalizing = references(statistics, self._support.inputs, inputs)
-        state = self.state
-        if normalizing.support is not None and not self.losses:
-            # What embeds the support set, normalizes it likewise.
-            state = self._method.begin(
-                self._network, self._params, self._support, normalizing.support
-            )
-        outputs = self._method.predict(
-            self._network, self._params, state, inputs, normalizing.query
-        )
+        outputs = self._outputs(x, statistics)
         return tf.nest.map_structure(lambda y: y.numpy(), outputs)
 
     def classify(self, x: Any, statistics: str = "support") -> np.ndarray:
@@ -175,7 +164,7 @@ class AdaptedModel:
         batches.check_spec(
             batches.spec_of(batch.targets), self._spec.targets, "targets"
         )
-        outputs = self.predict(batch.inputs, statistics)
+        outputs = self._outputs(batch.inputs, statistics)
         loss = self._objectives[0]
         if loss.kind is not None:
             loss.check_targets(batch.targets, outputs.shape[-1])
@@ -203,17 +192,40 @@ class AdaptedModel:
         """Saves `to_keras()` as a .keras file, for `keras.models.load_model`.
 
         Raises:
-            ConfigError: if the path does not end in .keras, or the model cannot
-                be copied.
+            ConfigError: if the path does not end in .keras or cannot be
+                written, or the model cannot be copied.
         """
         path = pathlib.Path(path)
         if path.suffix != ".keras":
             raise ConfigError(
                 f"An adapted model is saved as a .keras file. Received: {path}"
             )
-        scratch = path.with_name(f".writing-{path.name}")
-        self.to_keras().save(scratch)
-        os.replace(scratch, path)
+        copy = self.to_keras()
+        try:
+            with scratch_directory(path.parent) as scratch:
+                copy.save(scratch / "model.keras")
+                os.replace(scratch / "model.keras", path)
+        except OSError as e:
+            raise ConfigError(
+                f"Cannot write to {path} ({reason(e)}). Free some space, or "
+                "choose another file."
+            ) from e
+
+    def _outputs(self, x: Any, statistics: str) -> Any:
+        """What `predict` returns, as tensors with their masks."""
+        check_statistics(self._network.model, statistics, self._population)
+        inputs = self._examples.inputs(x, self._spec.inputs)
+        batches.check_spec(batches.spec_of(inputs), self._spec.inputs, "inputs")
+        normalizing = references(statistics, self._support.inputs, inputs)
+        state = self.state
+        if normalizing.support is not None and not self.losses:
+            # What embeds the support set, normalizes it likewise.
+            state = self._method.begin(
+                self._network, self._params, self._support, normalizing.support
+            )
+        return self._method.predict(
+            self._network, self._params, state, inputs, normalizing.query
+        )
 
     def __repr__(self) -> str:
         count = len(tf.nest.flatten(self._support)[0])

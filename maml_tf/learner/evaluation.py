@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -64,9 +65,9 @@ class Evaluator:
             num_updates: number of updates.
 
         Returns:
-            [num_objectives, num_tasks, num_updates + 1], of the dtype of
-            theta; column 0 is the query set before adaptation (the original
-            reports the support set there).
+            [num_objectives, num_tasks, num_updates + 1], float64 if theta is
+            and else float32; column 0 is the query set before adaptation (the
+            original reports the support set there).
         """
         values = []
         for first in range(0, num_tasks, CHUNK):
@@ -116,7 +117,7 @@ class Evaluator:
                 tf.reduce_mean(objective(task.query.targets, outputs))
                 for objective in self._objectives
             )
-            return tf.stack([tf.cast(x, params[0].dtype) for x in values])
+            return tf.stack([tf.cast(x, _dtype_of(params)) for x in values])
 
         def measure(params, tasks, alpha, num_updates):
             def begin(task: Task) -> State:
@@ -142,7 +143,7 @@ class Evaluator:
                 return i + 1, states, values.write(i, tf.transpose(measured))
 
             columns = num_updates + 1
-            values = tf.TensorArray(params[0].dtype, columns)
+            values = tf.TensorArray(_dtype_of(params), columns)
             _, _, values = tf.while_loop(
                 lambda i, *_: i < columns,
                 body,
@@ -151,3 +152,9 @@ class Evaluator:
             return values.stack()
 
         return measure
+
+
+def _dtype_of(params: Params) -> str:
+    """The dtype of measured values."""
+    found: str = keras.backend.result_type(params[0].dtype.name, "float32")
+    return found

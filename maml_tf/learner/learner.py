@@ -21,9 +21,10 @@ from maml_tf.learner import exporting, saving
 from maml_tf.learner.adapted_model import AdaptedModel, check_statistics
 from maml_tf.learner.batch_checks import BatchChecks
 from maml_tf.learner.evaluation import NUM_TASKS, Evaluator
+from maml_tf.learner.keras_losses import activation_of
 from maml_tf.learner.metrics import as_metric, names_of
 from maml_tf.learner.model_checks import check_model, has_batch_norm
-from maml_tf.learner.objectives import BINARY, ELEMENTWISE, as_loss
+from maml_tf.learner.objectives import DISTANCES, as_loss, check_method
 from maml_tf.learner.scores import Scores
 from maml_tf.learner.step_sizes import checked_step_size
 from maml_tf.learner.task_checks import CheckedTasks, TaskChecks
@@ -69,7 +70,8 @@ class Learner:
     ):
         """
         Args:
-            model: any built Keras model without random layers.
+            model: any built Keras model. Dropout and other layers that draw
+                random numbers do so in `fit` only.
             loss: the name of a Keras loss, a Keras loss, or a function of
                 (targets, outputs). A cross-entropy given by name takes outputs
                 as logits, unless the network ends in softmax or sigmoid. Losses
@@ -83,8 +85,8 @@ class Learner:
                 change it; None adapts all but the offsets and scales of
                 normalization, as in the paper. All are meta-learned.
             first_order: leave out second derivatives: faster, less exact.
-            metrics: "accuracy", names of Keras losses, or functions of
-                (targets, outputs).
+            metrics: "accuracy", names of Keras losses or metrics, such objects,
+                or functions of (targets, outputs).
             learn_alpha: meta-learn a step size for each element that adapts,
                 starting from `alpha` (Li et al. 2017).
 
@@ -110,12 +112,10 @@ class Learner:
                 "pass settings to the method, as in method=maml_tf.MAML("
                 "alpha=0.1)."
             )
-        objective = as_loss(loss, model)
-        if not method.fixed_outputs and objective.kind in (BINARY, ELEMENTWISE):
-            raise ConfigError(
-                f"{method.name} classifies, but the loss is {objective.name}. "
-                "Use 'sparse_categorical_crossentropy', or another method."
-            )
+        objective = as_loss(
+            loss, activation_of(model) if method.fixed_outputs else DISTANCES
+        )
+        check_method(objective, method)
         self.objectives = [objective]
         self.objectives += [as_metric(metric, objective) for metric in metrics]
         self._names = names_of(self.objectives)
@@ -126,7 +126,7 @@ class Learner:
         self._descended = self.method.variables(self.network)
         self._carried = self.method.carried(self.network)
         self.checks = TaskChecks(
-            self.network, self.method, objective, lambda: self.params
+            self.network, self.method, self.objectives, lambda: self.params
         )
         self.trainer = self._new_trainer()
         self._evaluators: dict[str, Evaluator] = {}
@@ -470,6 +470,7 @@ class Learner:
         loss: Any = None,
         metrics: Sequence[Any] | None = None,
         custom_objects: dict[str, Any] | None = None,
+        safe_mode: bool = True,
     ) -> "Learner":
         """Loads a learner that `save` wrote.
 
@@ -477,11 +478,13 @@ class Learner:
             path: the directory.
             loss, metrics: must be given again if they were functions.
             custom_objects: the user's own layers and functions, by name.
+            safe_mode: whether to refuse a model that holds Python code, such as
+                the lambda of a Lambda layer.
 
         Raises:
             ConfigError: if the learner cannot be restored.
         """
-        return saving.load(cls, path, loss, metrics, custom_objects)
+        return saving.load(cls, path, loss, metrics, custom_objects, safe_mode)
 
     def __repr__(self) -> str:
         return (
@@ -496,6 +499,7 @@ class Learner:
             self._descended,
             self._carried,
             self.method.anneals,
+            self.method.differentiates_updates,
         )
 
     @property

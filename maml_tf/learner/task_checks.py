@@ -1,6 +1,6 @@
 """Checks that a learner's examples fit its model and loss."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,15 @@ from maml_tf.core.task_stream import TaskStream
 from maml_tf.errors import ConfigError, DataError
 from maml_tf.learner.batch_checks import BatchChecks
 from maml_tf.learner.examples import Examples
+from maml_tf.learner.keras_losses import CATEGORICAL, SPARSE
+from maml_tf.learner.metrics import check_metric
 from maml_tf.learner.model_checks import (
     cancelled_biases,
     ignored_by,
     named,
     outputs_on,
 )
-from maml_tf.learner.objectives import CATEGORICAL, SPARSE, Objective
+from maml_tf.learner.objectives import Objective
 from maml_tf.methods.method import Method
 from maml_tf.tasks import batches
 
@@ -40,21 +42,21 @@ class TaskChecks:
         self,
         network: Network,
         method: Method,
-        objective: Objective,
+        objectives: Sequence[Objective],
         params: Callable[[], Params],
     ):
         """
         Args:
             network: the model with its loss.
             method: bound to the network.
-            objective: the loss, and what is known about it.
+            objectives: the loss and the metrics, and what is known of them.
             params: returns the current values of everything meta-learned.
         """
         self._network = network
         self._method = method
-        self._objective = objective
+        self._objective, *self._metrics = objectives
         self._params = params
-        self.examples = Examples(network.model, objective.kind)
+        self.examples = Examples(network.model, self._objective.kind)
         self.spec: Batch | None = None
         self.num_outputs: int | None = None
 
@@ -101,7 +103,9 @@ class TaskChecks:
             f"A task's support set (task {first} or one after it)",
         )
         if self._objective.kind is not None:
-            self._objective.check_targets(task.query.targets, num_classes)
+            self._objective.check_targets(
+                task.query.targets, num_classes, leading=2
+            )
         return task
 
     def _known_spec(self, batch: Batch) -> Batch:
@@ -118,6 +122,8 @@ class TaskChecks:
             if method.fixed_outputs:
                 self.num_outputs = outputs.shape[-1]
             self._objective.check_targets(batch.targets, self.num_outputs)
+        for metric in self._metrics:
+            check_metric(metric, batch.targets, outputs)
         ignored = ignored_by(network, method, params, batch)
         if all(ignored):
             raise ConfigError(
@@ -158,17 +164,24 @@ class TaskChecks:
             The number of classes; None if neither model nor labels tell.
         """
         kind = self._objective.kind
+        if kind is None:
+            return self.num_outputs
+        leading = targets.ndim - len(known.targets.shape) + 1
+        self._objective.check_targets(targets, self.num_outputs, leading)
         if kind not in (SPARSE, CATEGORICAL):
             return self.num_outputs
-        self._objective.check_targets(targets, self.num_outputs)
         labels = targets.argmax(-1) if kind == CATEGORICAL else targets
-        rank = len(known.targets.shape) - (kind == CATEGORICAL)
-        axes = tuple(range(labels.ndim - rank, labels.ndim))
-        if (labels.min(axes) == labels.max(axes)).any():
-            raise DataError(
-                f"{what} has examples of one class only. Give examples of at "
-                "least two classes."
-            )
+        # Of the pixels of an image, all may well be of one class.
+        if labels.ndim == leading:
+            ignored = self._objective.ignored
+            void = False if ignored is None else labels == ignored
+            low = np.where(void, labels.max(), labels).min(-1)
+            high = np.where(void, labels.min(), labels).max(-1)
+            if (low == high).any():
+                raise DataError(
+                    f"{what} has examples of one class only. Give examples of "
+                    "at least two classes."
+                )
         if self._method.fixed_outputs:
             return self.num_outputs
         one_hot = kind == CATEGORICAL

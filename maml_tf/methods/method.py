@@ -65,6 +65,9 @@ class Method(abc.ABC):
             training takes no updates.
         mean_loss: whether its paper takes the mean loss of the examples, where
             MAML's code takes the sum over them, divided by K.
+        differentiates_updates: whether `task_gradient` is the derivative of
+            the last loss that it returns, and not merely computed from the
+            gradients of updates.
     """
 
     name: ClassVar[str]
@@ -73,6 +76,7 @@ class Method(abc.ABC):
     statistics: ClassVar[str] = "transductive"
     step_sizes: ClassVar[Sequence[float]] = ()
     mean_loss: ClassVar[bool] = False
+    differentiates_updates: ClassVar[bool] = True
 
     def __post_init__(self):
         for field in dataclasses.fields(self):

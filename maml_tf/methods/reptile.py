@@ -70,6 +70,7 @@ class Reptile(GradientMethod):
     name: ClassVar[str] = "reptile"
     outer_optimizer: ClassVar[str] = "sgd"
     mean_loss: ClassVar[bool] = True
+    differentiates_updates: ClassVar[bool] = False
 
     alpha: float = 0.001
     num_steps: int = 5
