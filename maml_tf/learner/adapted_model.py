@@ -259,6 +259,5 @@ def check_statistics(
         raise ConfigError(
             "The population's statistics were not measured with these weights. "
             "Call learner.measure_population(tasks) with training tasks first, "
-            "and adapt then; or use other statistics.",
-            "statistics",
+            "and adapt then; or use other statistics."
         )
