@@ -51,7 +51,7 @@ class TestReptile:
 
     def gradient(self, method):
         network = number()
-        (gradient,), losses = method.bind(network).task_gradient(
+        (gradient,), losses, _ = method.bind(network).task_gradient(
             network, THREE, towards(1)
         )
         return float(gradient[0, 0]), losses
@@ -122,6 +122,20 @@ class TestPrototypicalNetworks:
         )
         loss = tf.nn.sparse_softmax_cross_entropy_with_logits([0], logits)
         assert float(loss[0]) == pytest.approx(0.126928, rel=1e-5)
+
+    def test_equal_embeddings_leave_a_loss_of_ln_n(self):
+        logits = -squared_distances(tf.ones((2, 3)), tf.ones((4, 3)))
+        loss = tf.nn.sparse_softmax_cross_entropy_with_logits([0, 3], logits)
+        np.testing.assert_allclose(loss, np.log([4, 4]), rtol=1e-6)
+
+    def test_it_is_a_linear_classifier_of_embeddings(self):
+        rng = np.random.default_rng(0)
+        c, q = rng.standard_normal((4, 3)), rng.standard_normal((2, 3))
+        linear = 2 * q @ c.T - (c**2).sum(-1)
+        np.testing.assert_allclose(
+            tf.nn.softmax(-squared_distances(tf.constant(q), tf.constant(c))),
+            tf.nn.softmax(linear),
+        )
 
     @pytest.mark.parametrize(
         "labels", [[1, 0, 1, 2], np.eye(3, dtype="f")[[1, 0, 1, 2]]]

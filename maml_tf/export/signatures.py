@@ -52,7 +52,7 @@ class Served:
         if self.method.test_steps:
             updates = {"num_updates": tf.TensorSpec([], tf.int32)}
         asked = query
-        if self.statistics == "support":
+        if self._takes_support:
             asked = query | _named("support_inputs", self.inputs)
         several = {
             name: tf.TensorSpec([None, *spec.shape], spec.dtype)
@@ -80,6 +80,11 @@ class Served:
     @property
     def _adapts_weights(self) -> bool:
         return self.method.fixed_outputs and bool(self.method.test_steps)
+
+    @property
+    def _takes_support(self) -> bool:
+        """Whether predictions need the support set's inputs."""
+        return self.statistics in ("support", "appended")
 
     @property
     def _params(self) -> list[tf.Tensor]:
@@ -154,7 +159,7 @@ class Served:
 
     def _outputs(self, state: State, tensors: Tensors) -> Tensors:
         support = None
-        if self.statistics == "support":
+        if self._takes_support:
             support = self._inputs("support_inputs", tensors)
         query = self._inputs("query_inputs", tensors)
         return self._answer(state, query, support)

@@ -16,7 +16,11 @@ from maml_tf.errors import ConfigError, reason
 from maml_tf.files import scratch_directory
 from maml_tf.learner.examples import Examples
 from maml_tf.learner.metrics import names_of
-from maml_tf.learner.model_checks import check_normalization, plain_copy
+from maml_tf.learner.model_checks import (
+    check_normalization,
+    has_batch_norm,
+    plain_copy,
+)
 from maml_tf.learner.objectives import (
     BINARY,
     CATEGORICAL,
@@ -48,6 +52,7 @@ class AdaptedModel:
         objectives: Sequence[Objective],
         examples: Examples,
         classes: tuple[str, ...] | None,
+        population: bool,
     ):
         """
         Args:
@@ -60,6 +65,7 @@ class AdaptedModel:
             objectives: the loss and the metrics.
             examples: makes arrays of what users give.
             classes: see the attribute.
+            population: whether the population's statistics were measured.
         """
         self.state = state
         self.losses = losses
@@ -70,6 +76,7 @@ class AdaptedModel:
         self._support = support
         self._objectives = objectives
         self._examples = examples
+        self._population = population
         self._spec = batches.spec_of(support)
 
     @property
@@ -96,8 +103,9 @@ class AdaptedModel:
             statistics: those that batch normalization uses: "support", the
                 support set's mean and variance, so that predictions do not
                 depend on each other; "transductive", those of `x` itself, as
-                in the paper; "joint", those of both together; or "population",
-                those that `Learner.measure_population` found.
+                in the paper; "appended", those of the support set with one of
+                `x`, for each of them; "joint", those of both together; or
+                "population", those that `Learner.measure_population` found.
 
         Raises:
             DataError: if `x` is not like the examples of the support set.
@@ -205,7 +213,7 @@ class AdaptedModel:
 
     def _outputs(self, x: Any, statistics: str) -> Any:
         """What `predict` returns, as tensors with their masks."""
-        check_statistics(self._network.model, statistics)
+        check_statistics(self._network.model, statistics, self._population)
         inputs = self._examples.inputs(x, self._spec.inputs)
         batches.check_spec(batches.spec_of(inputs), self._spec.inputs, "inputs")
         normalizing = references(statistics, self._support.inputs, inputs)
@@ -227,8 +235,15 @@ class AdaptedModel:
         )
 
 
-def check_statistics(model: keras.Model, statistics: str) -> None:
+def check_statistics(
+    model: keras.Model, statistics: str, population: bool
+) -> None:
     """Checks that batch normalization can use such statistics.
+
+    Args:
+        model: the network.
+        statistics: one of `losses.STATISTICS`.
+        population: whether the population's were measured.
 
     Raises:
         ConfigError: if it cannot.
@@ -240,3 +255,9 @@ def check_statistics(model: keras.Model, statistics: str) -> None:
         )
     if statistics == "support":
         check_normalization(model)
+    if statistics == "population" and has_batch_norm(model) and not population:
+        raise ConfigError(
+            "The population's statistics were not measured with these weights. "
+            "Call learner.measure_population(tasks) with training tasks first, "
+            "and adapt then; or use other statistics."
+        )
