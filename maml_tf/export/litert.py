@@ -86,7 +86,7 @@ def _convert(loaded, num_support: int, num_query: int) -> bytes:
 
 
 def _numbers(answers: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Leaves out names of classes: LiteRT has no strings of every kind."""
+    """Leaves out names of classes, which a phone's app has itself."""
     return {k: v for k, v in answers.items() if v.dtype != tf.string}
 
 
