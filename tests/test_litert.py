@@ -85,6 +85,19 @@ def test_converted_adaptation_gives_equal_numbers(tmp_path, build):
             np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
+def test_names_of_classes_are_left_out(tmp_path):
+    model = dense_net(2, (4,), WAYS)
+    loss = cross_entropy_of_labels(model, WAYS)
+    names = {"kind": "classification", "class_names": ["a", "b"]}
+    export_adaptation(tmp_path / "model", model, loss, 0.3, **names)
+    file = tmp_path / "model.tflite"
+    convert_adaptation(tmp_path / "model", file, NUM_SUPPORT, NUM_QUERY)
+    interpreter = tf.lite.Interpreter(str(file))
+    runner = interpreter.get_signature_runner("adapt_and_predict")
+    assert set(runner.get_output_details()) == {"logits", "probabilities"}
+
+
 def test_the_operation_in_the_way_is_named(tmp_path):
     pooled = small_images(Conv2D(3, 3, 2, "same"), keras.layers.MaxPooling2D(2))
     export(tmp_path / "model", pooled)

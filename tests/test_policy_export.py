@@ -136,9 +136,16 @@ def test_a_run_is_exported_from_the_command_line(tmp_path, capsys):
         *flags, "--outer_step=vpg", "--train=False", f"--export_dir={exported}"
     )
     assert '["act"](observations=...)' in capsys.readouterr().out
-    assert set(tf.saved_model.load(str(exported)).signatures) == {
+    signatures = tf.saved_model.load(str(exported)).signatures
+    assert set(signatures) == {
         "act",
         "adapt",
         "adapt_further",
         "act_adapted",
+        "serving_default",
     }
+    seen = tf.ones([3, 2])
+    rows = signatures["serving_default"](observations=seen)
+    found = signatures["act"](observations=seen)
+    np.testing.assert_array_equal(rows["means"], found["means"])
+    np.testing.assert_array_equal(rows["stds"], [found["stds"]] * 3)

@@ -61,7 +61,7 @@ def _convert(loaded, num_support: int, num_query: int) -> bytes:
     module = tf.Module()
     module.loaded = loaded
     module.serve = tf.function(
-        lambda **tensors: function(**tensors), autograph=False
+        lambda **tensors: _numbers(function(**tensors)), autograph=False
     )
     with tempfile.TemporaryDirectory() as scratch:
         tf.saved_model.save(
@@ -83,6 +83,11 @@ def _convert(loaded, num_support: int, num_query: int) -> bytes:
                 f"The adaptation cannot be converted: LiteRT has no {names}. "
                 "Serve the SavedModel, or convert a network without it."
             ) from e
+
+
+def _numbers(answers: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Leaves out names of classes, which a phone's app has itself."""
+    return {k: v for k, v in answers.items() if v.dtype != tf.string}
 
 
 def _with_simple_gradients(
