@@ -240,6 +240,8 @@ def hit_rate(labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
             than a chance hit.
     """
     hits = tf.argmax(outputs, -1) == tf.cast(labels, tf.int64)
-    finite = tf.reduce_all(tf.math.is_finite(outputs))
     share = tf.reduce_mean(tf.cast(hits, outputs.dtype))
-    return tf.where(finite, share, share * float("nan"))
+    finite = tf.reduce_all(tf.math.is_finite(outputs))
+    # 0 / 0 if they are not: a NaN in the graph would trip a search for NaNs.
+    finite = tf.cast(finite, share.dtype)
+    return share * finite / finite
