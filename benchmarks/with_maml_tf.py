@@ -41,7 +41,7 @@ from maml_tf.tasks.sinusoids import Sinusoids
 from maml_tf.training.files import TrainingFiles
 
 ENDLESS = 10**9  # iterations
-CHECKPOINT_EVERY = 1000  # iterations, as training saves
+CHECKPOINT_EVERY = 1000  # iterations, as in training on sinusoids
 IMAGE_WINDOW = 50  # iterations of a training loop's turn on images
 NUM_CLASSES, NUM_IMAGES = 1100, 20  # Omniglot's for training
 

@@ -22,6 +22,7 @@ from maml_tf.core.maml import (
     task_meta_gradient,
 )
 from maml_tf.core.meta_step import MetaStep
+from maml_tf.core.task_stream import NumberedTask
 from maml_tf.datasets.image_preparation import ImagePreparation
 from maml_tf.layers.convolution import Conv2D
 from maml_tf.layers.normalization import (
@@ -32,16 +33,20 @@ from maml_tf.layers.normalization import (
     which_adapt,
 )
 from maml_tf.layers.normalized_convolution import NormalizedConv2D
+from maml_tf.layers.resizing import use_exact_resizing
 from maml_tf.learner.adapted_model import AdaptedModel
 from maml_tf.learner.learner import Learner
 from maml_tf.learner.scores import Scores
+from maml_tf.methods.classifier import FineTuning, NearestNeighbor
 from maml_tf.methods.joint import JointTraining
 from maml_tf.methods.maml import MAML
+from maml_tf.methods.matching import MatchingNetworks
 from maml_tf.methods.meta_sgd import MetaSGD, meta_sgd_gradient
 from maml_tf.methods.method import Method
 from maml_tf.methods.prototypical import PrototypicalNetworks
 from maml_tf.methods.reptile import Reptile
-from maml_tf.models import conv_net, dense_net
+from maml_tf.methods.siamese import SiameseNetworks
+from maml_tf.models import conv_net, dense_net, koch_net
 from maml_tf.runtime import start_tensorflow
 from maml_tf.tasks.sources import (
     tasks_from_arrays,
@@ -58,6 +63,7 @@ __all__ = [
     "Batch",
     "BatchNormalization",
     "Conv2D",
+    "FineTuning",
     "GroupNormalization",
     "History",
     "ImagePreparation",
@@ -65,15 +71,19 @@ __all__ = [
     "Learner",
     "JointTraining",
     "MAML",
+    "MatchingNetworks",
     "MetaGradient",
     "MetaSGD",
     "Method",
+    "NearestNeighbor",
     "NormalizedConv2D",
+    "NumberedTask",
     "PrototypicalNetworks",
     "Reptile",
     "MetaGradientCheck",
     "MetaStep",
     "Scores",
+    "SiameseNetworks",
     "Task",
     "adapt",
     "which_adapt",
@@ -83,6 +93,7 @@ __all__ = [
     "dense_net",
     "inner_update",
     "joint_gradient",
+    "koch_net",
     "mean_squared_error",
     "meta_gradient",
     "meta_sgd_gradient",
@@ -96,4 +107,5 @@ __all__ = [
     "tasks_from_function",
     "tasks_from_series",
     "use_exact_normalization",
+    "use_exact_resizing",
 ]

@@ -7,10 +7,13 @@ sections 5.1 and 5.2 of the paper. Normalization uses the exact layers of
 
 import keras
 
+from maml_tf.errors import ConfigError
 from maml_tf.layers.activation import ReLU
 from maml_tf.layers.convolution import Conv2D
 from maml_tf.layers.normalization import BatchNormalization, GroupNormalization
 from maml_tf.layers.normalized_convolution import NormalizedConv2D
+
+SMALLEST_FOR_KOCH = 65  # pixels that leave its last convolution something
 
 
 def normalization_layer(norm: str | None) -> list[keras.layers.Layer]:
@@ -68,6 +71,7 @@ def dense_image_net(
     num_ways: int | None,
     norm: str | None = "batch_norm",
     seed: int = 0,
+    head_init: float | None = None,
 ) -> keras.Model:
     """The paper's non-convolutional network: 256, 128, 64 and 64 units.
 
@@ -80,12 +84,13 @@ def dense_image_net(
             leaves out the last layer: outputs are embeddings.
         norm: see `normalization_layer`.
         seed: of the initial weights.
+        head_init: as for `conv_net`.
     """
     return keras.Sequential(
         [
             keras.Input(image_shape),
             keras.layers.Flatten(),
-            *_dense_layers((256, 128, 64, 64), num_ways, norm, seed),
+            *_dense_layers((256, 128, 64, 64), num_ways, norm, seed, head_init),
         ]
     )
 
@@ -97,6 +102,7 @@ def conv_net(
     max_pool: bool = False,
     norm: str | None = "batch_norm",
     seed: int = 0,
+    head_init: float | None = None,
 ) -> keras.Model:
     """Four blocks of 3x3 convolution, normalization and ReLU, then linear.
 
@@ -115,6 +121,8 @@ def conv_net(
         max_pool: pool rather than stride.
         norm: see `normalization_layer`.
         seed: of the initial weights.
+        head_init: standard deviation of the last layer's initial weights, of
+            a normal distribution; None takes the paper's.
     """
     seeds = _layer_seeds(seed)
     layers: list[keras.layers.Layer] = []
@@ -137,8 +145,59 @@ def conv_net(
     else:
         layers.append(keras.layers.GlobalAveragePooling2D())
         head = keras.initializers.RandomNormal(stddev=1.0, seed=next(seeds))
+    if head_init is not None:
+        head = _normal(head_init, head.seed)
     if num_ways is not None:
         layers.append(keras.layers.Dense(num_ways, kernel_initializer=head))
+    return keras.Sequential([keras.Input(image_shape), *layers])
+
+
+def koch_net(image_shape: tuple[int, int, int], seed: int = 0) -> keras.Model:
+    """Koch's network for siamese pairs: embeddings of 4096 numbers.
+
+    "Siamese Neural Networks for One-shot Image Recognition", 2015, figure 4,
+    without the layer that compares two embeddings. Weights of convolutions are
+    normal with standard deviation 0.01, of the dense layer 0.2, all biases of
+    mean 0.5 and standard deviation 0.01.
+
+    Args:
+        image_shape: (height, width, channels); (105, 105, 1) in the paper.
+        seed: of the initial weights.
+
+    Raises:
+        ConfigError: if the images are too small.
+    """
+    if min(image_shape[:2]) < SMALLEST_FOR_KOCH:
+        raise ConfigError(
+            f"Koch's network needs images of at least {SMALLEST_FOR_KOCH} "
+            f"pixels; the paper's have 105. Received: {image_shape}"
+        )
+    seeds = _layer_seeds(seed)
+
+    def normal(stddev: float, mean: float = 0.0) -> keras.Initializer:
+        return keras.initializers.RandomNormal(mean, stddev, next(seeds))
+
+    layers: list[keras.layers.Layer] = []
+    for filters, size in ((64, 10), (128, 7), (128, 4), (256, 4)):
+        layers += [
+            Conv2D(
+                filters,
+                size,
+                kernel_initializer=normal(0.01),
+                bias_initializer=normal(0.01, 0.5),
+            ),
+            ReLU(),
+            keras.layers.MaxPooling2D(2),
+        ]
+    layers[-1] = keras.layers.Flatten()  # no pool behind the last one
+    layers.append(
+        keras.layers.Dense(
+            4096,
+            "sigmoid",
+            kernel_initializer=normal(0.2),
+            bias_initializer=normal(0.01, 0.5),
+        )
+    )
     return keras.Sequential([keras.Input(image_shape), *layers])
 
 
@@ -157,6 +216,7 @@ def _dense_layers(
     output_dim: int | None,
     norm: str | None,
     seed: int,
+    head_init: float | None = None,
 ) -> list[keras.layers.Layer]:
     initializers = (
         keras.initializers.TruncatedNormal(stddev=0.01, seed=layer_seed)
@@ -169,13 +229,16 @@ def _dense_layers(
             *normalization_layer(norm),
             keras.layers.ReLU(),
         ]
+    head = next(initializers)
+    if head_init is not None:
+        head = _normal(head_init, head.seed)
     if output_dim is not None:
-        layers.append(
-            keras.layers.Dense(
-                output_dim, kernel_initializer=next(initializers)
-            )
-        )
+        layers.append(keras.layers.Dense(output_dim, kernel_initializer=head))
     return layers
+
+
+def _normal(stddev: float, seed: int) -> keras.initializers.Initializer:
+    return keras.initializers.RandomNormal(stddev=stddev, seed=seed)
 
 
 def _layer_seeds(seed: int):

@@ -26,7 +26,7 @@ def uniforms(
     """
     blocks = -(-width // _DRAWS_PER_BLOCK)
     generator = np.random.Generator(
-        np.random.Philox(key=seed + (stream << 64), counter=first * blocks)
+        np.random.Philox(key=int(seed) + (stream << 64), counter=first * blocks)
     )
     rows = generator.random((count, blocks * _DRAWS_PER_BLOCK))
     return rows[:, :width]

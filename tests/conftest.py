@@ -46,7 +46,7 @@ def command(*arguments):
 
 
 def error_of(*arguments):
-    """The one line in which a command line ends that cannot be run."""
+    """The one-line error that a command line ends with."""
     with pytest.raises(SystemExit) as stop:
         command(*arguments)
     text = str(stop.value)
@@ -66,7 +66,7 @@ def start(*arguments):
 
 
 def prepare(module, *arguments):
-    """Runs a command that prepares data in this process; what it said."""
+    """Runs a command that prepares data in this process; returns its output."""
     parse(*arguments, flags=module.FLAGS)
     console = Console(file=io.StringIO(), width=200)
     module.main(console)
@@ -75,10 +75,10 @@ def prepare(module, *arguments):
 
 @pytest.fixture(scope="session")
 def packed_omniglot(tmp_path_factory):
-    """The real Omniglot: a directory of data sets, what the import said."""
+    """The real Omniglot: a directory of data sets, and the import's output."""
     source = SHARED / "data" / "omniglot"
     if not source.is_dir():
-        pytest.skip("Omniglot is not at hand")
+        pytest.skip("Omniglot is not available")
     packed = tmp_path_factory.mktemp("packed")
     output_dir = packed / "omniglot"
     said = prepare(omniglot, f"--source={source}", f"--output_dir={output_dir}")

@@ -71,7 +71,7 @@ def test_damage_is_reported_and_the_one_before_it_used(
         checkpoints.restore(30)
 
 
-def test_a_damaged_one_is_kept_when_training_comes_by_again(saved):
+def test_a_damaged_one_is_kept_when_its_iteration_is_saved_again(saved):
     checkpoints, variable, directory = saved
     truncate(directory / "00000030" / "state.index")
     checkpoints.restore_latest()

@@ -43,6 +43,24 @@ def test_defaults_are_the_papers():
             },
             "first_order concerns meta-training",
         ),
+        ({"beta_schedule": "step"}, "beta_schedule must be one of"),
+        ({"beta_end": 1e-4}, "beta_end is the last value of beta_schedule"),
+        (
+            {"beta_schedule": "cosine", "beta_end": 0.01},
+            "beta_end must be between 0 and beta",
+        ),
+        (
+            {
+                "beta_schedule": "cosine",
+                "metatrain_iterations": 0,
+                "pretrain_iterations": 1,
+            },
+            "beta_schedule concerns meta-training",
+        ),
+        (
+            {"method_settings": {"train_query_sets": 2}},
+            "train_query_sets is for images",
+        ),
     ],
 )
 def test_bad_settings_are_refused(settings, message):
@@ -91,11 +109,16 @@ def test_runs_that_differ_have_different_directories():
         "first_order": True,
         "seed": 1,
         "method": "meta_sgd",
+        "beta_schedule": "cosine",
     }
     fields = {f.name for f in dataclasses.fields(base)}
     assert base.identity.keys() == fields - set(ITERATIONS)
     # Those of methods: test_method_settings.py.
-    assert fields - set(changes) == {"metatrain_iterations", "method_settings"}
+    assert fields - set(changes) == {
+        "metatrain_iterations",
+        "method_settings",
+        "beta_end",  # below
+    }
     names = {
         dataclasses.replace(base, **{k: v}, method_settings={}).run_name
         for k, v in changes.items()
@@ -110,8 +133,29 @@ def test_runs_without_meta_training_do_not_depend_on_the_inner_loop():
     assert joint.run_name == other.run_name
 
 
-def test_a_longer_run_goes_on_in_the_same_directory():
+def test_a_longer_run_continues_in_the_same_directory():
     assert (
         SinusoidConfig(metatrain_iterations=10).run_name
         == SinusoidConfig().run_name
     )
+
+
+def test_the_cosine_of_beta():
+    config = SinusoidConfig(beta_schedule="cosine", metatrain_iterations=100)
+    rates = [float(config.outer_rate(step)) for step in (0, 50, 100, 200)]
+    assert rates == pytest.approx([1e-3, 0.000505, 1e-5, 1e-5], rel=1e-5)
+    assert SinusoidConfig().outer_rate == 0.001
+
+
+def test_a_schedule_belongs_to_the_length_of_the_run():
+    base = SinusoidConfig(beta_schedule="cosine", metatrain_iterations=100)
+    names = {
+        dataclasses.replace(base, **change).run_name
+        for change in (
+            {},
+            {"metatrain_iterations": 200},
+            {"beta_end": 1e-4},
+        )
+    }
+    assert len(names) == 3
+    assert base.identity["metatrain_iterations"] == 100

@@ -1,4 +1,4 @@
-"""What holds for every environment: rows, goals, names."""
+"""Properties of every environment: rows, goals, names."""
 
 import sys
 
@@ -114,7 +114,7 @@ def test_actions_are_clipped(name, rng):
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_restart_leaves_other_rows_untouched(name):
-    """Two runs, one with a restart: rows that go on see no difference."""
+    """Two runs, one with a restart: rows that continue see no difference."""
     found = []
     for restarts in (False, True):
         environment = make_environment(name)
@@ -136,7 +136,7 @@ def test_restart_leaves_other_rows_untouched(name):
     without, with_ = found
     for one, other in zip(without, with_, strict=True):
         np.testing.assert_array_equal(one[1:3], other[1:3])
-    # The restarted rows have other goals, and begin anew.
+    # The restarted rows have other goals, and start over.
     assert (without.rewards[[0, 3]] != with_.rewards[[0, 3]]).all()
 
 

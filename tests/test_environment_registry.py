@@ -175,7 +175,7 @@ def test_an_unknown_name_is_refused():
 
 
 def test_names_cost_no_simulator():
-    """What is heavy is imported only when it is used."""
+    """Heavy packages are imported only when used."""
     code = (
         "import sys; import maml_tf.rl.environments.registry; "
         "print({'mujoco', 'tensorflow_probability'} & set(sys.modules))"

@@ -235,7 +235,7 @@ def test_too_few_classes_are_refused(classes, split):
 @pytest.mark.parametrize("split", SPLITS)
 def test_too_few_images_are_refused(classes, split):
     assert Episodes(classes, 5, 2, 3, split=split).tasks(0, 1)
-    message = rf"6 images.*\(2 .* 4 query\).*class 0 of the {split} .* 5\."
+    message = rf"6 images.*\(2 .* 4 query\).*the {split} .* class 0 \(5\)"
     with pytest.raises(DataError, match=message):
         Episodes(classes, 5, 2, 4, split=split)
 
@@ -256,3 +256,23 @@ def test_splits_of_real_data_share_no_class_and_no_image():
     for a, b in itertools.combinations(SPLITS, 2):
         assert not names[a] & names[b]
         assert not images[a] & images[b]
+
+
+def test_query_sets_one_after_another_of_all_classes(classes):
+    one = Episodes(classes, 3, 1, 4, rotations=True).tasks(0, 5)
+    two = Episodes(classes, 3, 1, 2, rotations=True, num_query_sets=2)
+    task = two.tasks(0, 5)
+    for a, b in zip(task.support, one.support, strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(
+        task.query.targets, [np.tile(np.eye(3).repeat(2, 0), (2, 1))] * 5
+    )
+    images = one.query.inputs.reshape(5, 3, 2, 2, 2, 2, 1)
+    np.testing.assert_array_equal(
+        task.query.inputs, images.swapaxes(1, 2).reshape(5, 12, 2, 2, 1)
+    )
+
+
+def test_query_sets_need_images(classes):
+    with pytest.raises(DataError, match="1 support and 6 query"):
+        Episodes(classes, 3, 1, 2, num_query_sets=3)

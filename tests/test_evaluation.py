@@ -1,4 +1,4 @@
-"""Metrics after each update, and what is said about them."""
+"""Metrics after each update, and their summaries."""
 
 import keras
 import numpy as np
@@ -36,7 +36,7 @@ START = (tf.constant([[0.5]]),)  # theta, a single number
 
 
 def evaluator(*objectives, loss=squared_error):
-    """Of a network that gives theta, whatever it is asked."""
+    """An evaluator of a network that returns theta for any input."""
     model = keras.Sequential(
         [keras.Input((1,)), keras.layers.Dense(1, use_bias=False)]
     )

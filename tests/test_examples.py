@@ -1,4 +1,4 @@
-"""The examples run, and what they print says that adaptation helps."""
+"""The examples run, and their output shows that adaptation helps."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Training that is killed, interrupted or stopped early, and goes on."""
+"""Training that is killed, interrupted or stopped early, and then resumed."""
 
 import dataclasses
 import os
@@ -59,7 +59,7 @@ Learner(dense_net(1, (4,), 1), "mse", method=MetaSGD()).fit(
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
-    """Killed, refused to a second process before that, and gone on."""
+    """A training killed and resumed; meanwhile a second process was refused."""
     top = tmp_path_factory.mktemp("killed")
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     process = subprocess.Popen(
@@ -92,7 +92,7 @@ def killed(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_meta_sgd_ends_with_the_same_bits(killed):
+def test_meta_sgd_ends_bit_identical(killed):
     top, _, _ = killed
     through, resumed = state_of(top / "a"), state_of(top / "b")
     assert through[0] == "00002000"
@@ -120,7 +120,7 @@ def test_best_is_the_same_and_measures_what_the_log_says(killed):
 
 
 @pytest.mark.slow
-def test_history_after_a_kill_has_the_rows_of_before(killed):
+def test_history_after_a_kill_has_the_earlier_rows(killed):
     _, made, _ = killed
     a, b = made["a"].history, made["b"].history
     assert (a.iterations, a.losses, a.validation) == (

@@ -115,7 +115,7 @@ def test_the_list_is_what_the_fonts_give():
 
 
 def _ranges(chosen):
-    """What CHARACTERS ought to say."""
+    """The expected value of CHARACTERS."""
     runs = []
     for code in map(ord, chosen):
         if runs and runs[-1][1] == code - 1:

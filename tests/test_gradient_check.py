@@ -78,7 +78,7 @@ def test_a_plain_model_is_second_order(task, num_steps):
         np.testing.assert_array_equal(a, b)
 
 
-def test_keras_normalization_is_found_and_mended(task):
+def test_keras_normalization_is_found_and_fixed(task):
     with_norm = model(keras.layers.BatchNormalization())
     found = check_meta_gradient(with_norm, LOSS, task, 0.1)
     assert not found.second_order

@@ -28,7 +28,7 @@ def write_image(path, color=(200, 100, 50), size=(20, 16), mode="RGB"):
 
 
 def write_classes(folder, names, num_images=2):
-    """Writes classes in whose first pixel's red one can tell them apart."""
+    """Writes classes that the red of their first pixels tells apart."""
     for i, name in enumerate(names):
         for j in range(num_images):
             write_image(folder / name / f"{j}.png", (10 * i + j, 0, 0))
@@ -148,7 +148,7 @@ class TestFolders:
 
 class TestImages:
     def pixels(self, tmp_path, file, size=8):
-        """What becomes of an image file."""
+        """The pixels that an image file is packed as."""
         folder = tmp_path / "in" / "train" / "class"
         folder.mkdir(parents=True)
         file(folder)

@@ -268,7 +268,7 @@ class TestMetaSGD:
 
 
 class TestFiles:
-    def test_a_loaded_learner_goes_on_where_it_was(self, tmp_path):
+    def test_a_loaded_learner_continues_where_it_was(self, tmp_path):
         learner = Learner(
             image_net(),
             "sparse_categorical_crossentropy",

@@ -1,4 +1,4 @@
-"""What a learner refuses, in its users' words."""
+"""Errors of a learner, in its users' words."""
 
 import json
 
@@ -43,27 +43,11 @@ class Unbuilt(keras.Model):
         (lambda: "resnet", "model must be a keras.Model. Received: str"),
         (Unbuilt, "has no weights yet. Start it with a keras.Input"),
         (frozen, "has no trainable variables.*trainable=True"),
-        (
-            lambda: net(layers=[keras.layers.Dropout(0.5, name="drop")]),
-            r"draw random numbers .*drop\. Remove them, or .*rate to 0",
-        ),
-        (
-            lambda: net(layers=[keras.layers.GaussianNoise(0.5)]),
-            "draw random numbers",
-        ),
     ],
 )
 def test_models_that_cannot_learn(model, message):
     with pytest.raises(ConfigError, match=message):
         Learner(model(), "mse")
-
-
-def test_layers_that_draw_nothing_are_welcome():
-    Learner(net(layers=[keras.layers.Dropout(0.0)]), "mse")
-    model = keras.Sequential(
-        [keras.Input((3, 2)), keras.layers.LSTM(2, unroll=True)]
-    )
-    Learner(model, "mse")
 
 
 @pytest.mark.parametrize(
@@ -76,7 +60,7 @@ def test_layers_that_draw_nothing_are_welcome():
         ({"num_steps": 0}, "num_steps must be a whole number, at least 1"),
         ({"adapts": lambda v: False}, "No variable adapts.* some of: .*kernel"),
         ({"metrics": ["accuracy"]}, "accuracy is a metric of classification"),
-        ({"metrics": [keras.metrics.MeanSquaredError()]}, "keep a state"),
+        ({"metrics": [keras.metrics.Mean()]}, "not a metric of targets"),
         ({"metrics": [3]}, "must be a name or a function"),
         ({"metrics": ["mae", "mae"]}, "need different names"),
     ],
@@ -149,12 +133,12 @@ def test_losses_that_do_not_fit_the_outputs(model, loss, y, message):
 @pytest.mark.parametrize(
     ("y", "message"),
     [
-        (LABELS.astype("float32"), r"integer labels .* float32. Pass y.astype"),
+        (LABELS + 0.5, r"integer labels .* float32. Pass y.astype"),
         (LABELS + 1, "must be 0, ..., 2, .* labels from 1 to 3"),
         (LABELS - 1, "labels from -1 to 1"),
         (LABELS * 0 + 1, "support set has examples of one class only"),
         (LABELS[:3], "must have the same number of examples"),
-        (list("abca"), "must be arrays of numbers. Received: dtype <U1"),
+        (list("abcd"), "must be 0, ..., 2, .* labels from 0 to 3"),
         (np.array(1), "need a first axis of examples"),
     ],
 )
@@ -213,7 +197,7 @@ def test_examples_must_be_like_those_before():
     with pytest.raises(DataError, match=r"cannot take .* takes \(None, 2\)"):
         learner.adapt(np.ones((4, 3)), Y)
     adapted = learner.adapt(X, Y)
-    for x in (np.ones(2), np.ones((1, 3)), {"a": X}, X.astype(int)):
+    for x in (np.ones(2), np.ones((1, 3)), {"a": X}):
         with pytest.raises(DataError, match=r"inputs must be like .* x\[None"):
             adapted.predict(x)
     with pytest.raises(DataError, match="targets must be like"):

@@ -164,7 +164,7 @@ def test_an_ant_off_its_heights_has_fallen(height, monkeypatch):
 @pytest.mark.parametrize("name", ["cheetah_vel", "ant_dir"])
 @pytest.mark.parametrize("speed", [1e5, 1e8, 1e12])
 def test_a_body_that_breaks_down_is_done_and_alone(name, speed, monkeypatch):
-    """What becomes of other rows does not depend on it."""
+    """Other rows do not depend on it."""
     goals = np.array([[0.5], [1.0], [1.5]])
     broken = np.array([False, True, False])
     found = []

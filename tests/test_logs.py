@@ -1,4 +1,4 @@
-"""Logs: whole rows up to where training goes on, and the same as events."""
+"""Logs: whole rows up to where training resumes, and the same as events."""
 
 import numpy as np
 import pytest
@@ -80,7 +80,7 @@ def test_rows_after_the_start_are_dropped(path, iteration, kept):
     "half", ["3", "350", "350,", "350,0.2", "350,0.2,0.5", "\0", "\n", ",,\n"]
 )
 def test_half_a_row_is_dropped(path, half):
-    """Also one that is not known to be whole, for want of a line's end."""
+    """Also one without a line end, which may not be whole."""
     whole = path.read_text()
     path.write_text(whole + half)
     log = IterationLog(path, FIELDS)
@@ -90,7 +90,7 @@ def test_half_a_row_is_dropped(path, half):
 
 
 @pytest.mark.parametrize("content", ["", "iter", "iteration,loss,accuracy"])
-def test_half_a_header_is_mended(path, content):
+def test_half_a_header_is_repaired(path, content):
     path.write_text(content)
     log = IterationLog(path, FIELDS)
     log.start(100)
@@ -143,7 +143,7 @@ def test_tags_of_tensorboard_are_file_and_field(tmp_path):
     ]
 
 
-def test_without_tensorboard_there_is_but_the_csv(path):
+def test_without_tensorboard_there_is_only_the_csv(path):
     IterationLog(path, FIELDS).flush()
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 

@@ -4,7 +4,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import error_of, parse
+from test_methods import blobs
 
+from maml_tf.cli.settings import config_from_flags
 from maml_tf.core.losses import Batch, squared_error
 from maml_tf.core.maml import Task
 from maml_tf.core.network import Network
@@ -171,10 +174,7 @@ class TestNormByStep:
         network, task = small(normalized=True), one_task()
         method = MAML(0.1, 2, norm_by_step=True).bind(network)
         theta = network.theta
-        later = [
-            tf.constant([[2.0] * 3], "float64"),
-            tf.ones((1, 3), "float64"),
-        ]
+        later = [x * tf.ones((1, 3), "float64") for x in (2, 1)]
         for num_steps, value in ((0, 0), (1, 0), (2, 1), (3, 1)):
             found = adapted(method, network, [*theta, *later], task, num_steps)
             np.testing.assert_array_equal(found[3], [value] * 3)
@@ -276,19 +276,13 @@ class TestZeroHead:
         task = one_task()
         batch = [x.numpy().astype("f") for x in task.support]
         adapted = learner.adapt(*batch, num_steps=0)
-        np.testing.assert_array_equal(
-            adapted.predict(batch[0]), np.zeros((4, 1))
-        )
+        assert not np.any(adapted.predict(batch[0]))
         assert np.any(learner.adapt(*batch).theta[2])
 
     def test_its_meta_gradient(self, float64):
         network, task = small(), one_task()
         method = MAML(0.1, 2, zero_head=True).bind(network)
-        params = [
-            *network.theta[:2],
-            tf.ones((3, 1), "float64"),
-            tf.ones(1, "float64"),
-        ]
+        params = [t + 1.0 for t in network.theta]
         by_differences(
             method,
             network,
@@ -302,9 +296,35 @@ class TestZeroHead:
         assert np.any(found[0])
 
 
+def test_only_the_head_adapts(float64):
+    network, task = small(), one_task()
+    method = MAML(0.1, 2, head_only=True, learn_rates=True).bind(network)
+    params = params_of(network, method, 0.05)
+    assert len(params) == 4 + 2
+    found = adapted(method, network, params, task, 2)
+    for moves, before, after in zip(
+        (False, False, True, True), params, found, strict=False
+    ):
+        assert np.any(before != after) == moves
+    by_differences(
+        method,
+        network,
+        params,
+        task,
+        lambda p: query_losses(method, network, p, task)[-1],
+    )
+    features = tf.tanh(task.support.inputs @ params[0] + params[1]).numpy()
+    residuals = features @ params[2] + params[3] - task.support.targets
+    one = adapted(method, network, params[:4] + [np.ones(2)] * 2, task, 1)
+    np.testing.assert_allclose(
+        one[2], params[2] - 0.1 * 2 / 4 * features.T @ residuals, rtol=1e-9
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"head_only": True, "adapts": lambda v: True}, "head_only says what"),
         ({"first_order": True, "first_order_iterations": 5}, "leave it out"),
         ({"multi_step_iterations": 5}, "num_steps=1 has one only"),
         ({"norm_by_step": True}, "num_steps=1 has one only"),
@@ -322,10 +342,7 @@ def test_options_without_meaning_are_refused(options, message):
     [
         (MAML(0.1, 2, norm_by_step=True), "norm_by_step is for offsets"),
         (
-            MAML(
-                zero_head=True,
-                adapts=lambda v: v.shape.rank == 2 and v.shape[0] == 2,
-            ),
+            MAML(zero_head=True, adapts=lambda v: v.shape == (2, 3)),
             "zero_head is for a head that adapts",
         ),
     ],
@@ -340,3 +357,172 @@ def test_query_sets_of_unequal_sizes_are_refused(float64):
     method = MAML(train_query_sets=3).bind(network)
     with pytest.raises(ConfigError, match="train_query_sets=3 of equal sizes"):
         method.task_gradient(network, network.theta, one_task(4))
+
+
+ALL = {
+    "learn_rates": True,
+    "norm_by_step": True,
+    "zero_head": True,
+    "train_query_sets": 3,
+    "multi_step_iterations": 4,
+}
+
+
+def classifier():
+    """With a convolution, so that XLA need not compile it."""
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [
+            keras.Input((2,)),
+            keras.layers.Reshape((1, 1, 2)),
+            keras.layers.Conv2D(8, 1),
+            BatchNormalization(),
+            keras.layers.ReLU(),
+            keras.layers.Flatten(),
+            keras.layers.Dense(3),
+        ]
+    )
+
+
+def learner():
+    return Learner(
+        classifier(),
+        "sparse_categorical_crossentropy",
+        method=MAML(0.1, 2, **ALL),
+        metrics=["accuracy"],
+    )
+
+
+@pytest.fixture(scope="module")
+def trained():
+    found = learner()
+    found.fit(
+        blobs(3),
+        60,
+        meta_batch_size=2,
+        optimizer=keras.optimizers.Adam(0.01),
+        progress=False,
+    )
+    return found
+
+
+def test_with_all_options_it_learns(trained):
+    scores = trained.evaluate(blobs(3), 20, 4, statistics="transductive")
+    assert scores.mean("accuracy") > 0.8
+    rates, *_, norms = trained.method_variables
+    assert not np.allclose(rates, 1)
+    assert not np.allclose(norms, trained.theta[3])
+    assert not np.any(trained.model.layers[-1].kernel)
+
+
+def test_it_goes_on_exactly_where_it_stopped(tmp_path):
+    """After iteration 3; annealing ends at 4."""
+    whole = learner()
+    whole.fit(
+        blobs(3), 6, meta_batch_size=2, directory=tmp_path / "a", progress=False
+    )
+    for iterations in (3, 6):
+        resumed = learner()
+        resumed.fit(
+            blobs(3),
+            iterations,
+            meta_batch_size=2,
+            directory=tmp_path / "b",
+            progress=False,
+        )
+    for a, b in zip(whole.params, resumed.params, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_saved_loaded_and_exported_it_predicts_the_same(trained, tmp_path):
+    trained.save(tmp_path / "saved")
+    loaded = Learner.load(tmp_path / "saved")
+    assert loaded.method == trained.method
+    task = tf.nest.map_structure(lambda x: x[0], blobs(3).tasks(0, 1))
+    trained.export(tmp_path / "exported")
+    served = tf.saved_model.load(tmp_path / "exported").signatures
+    support = {
+        "support_inputs": tf.constant(task.support.inputs),
+        "support_targets": tf.constant(task.support.targets, tf.int32),
+    }
+    query = {
+        "query_inputs": tf.constant(task.query.inputs),
+        "support_inputs": support["support_inputs"],
+    }
+    for num_steps in (0, 1, 3):
+        expected = trained.adapt(*task.support, num_steps=num_steps).predict(
+            task.query.inputs
+        )
+        np.testing.assert_array_equal(
+            loaded.adapt(*task.support, num_steps=num_steps).predict(
+                task.query.inputs
+            ),
+            expected,
+        )
+        state = served["adapt"](**support, num_updates=tf.constant(num_steps))
+        found = served["predict_adapted"](**state, **query)
+        np.testing.assert_allclose(
+            found["logits"], expected, rtol=1e-3, atol=1e-4
+        )
+        if num_steps == 0:
+            np.testing.assert_allclose(
+                served["predict"](**query)["logits"], expected, atol=1e-5
+            )
+
+
+def test_presets():
+    def asked_for(*flags):
+        parse(*flags)
+        return config_from_flags()
+
+    twenty = asked_for("--preset=omniglot_20way")
+    assert (twenty.datasource, twenty.num_ways) == ("omniglot", 20)
+    assert (twenty.alpha, twenty.num_steps) == (0.1, 5)
+    assert twenty.first_order
+    assert not twenty.max_pool
+    own = twenty.method_settings
+    assert own["zero_head"]
+    assert own["learn_rates"]
+    assert own["train_query_sets"] == 5
+    other = asked_for(
+        "--preset=omniglot_20way",
+        "--datasource=glyphs",
+        "--nostop_grad",
+        "--train_query_sets=2",
+    )
+    assert other.datasource == "glyphs"
+    assert not other.first_order
+    assert other.method_settings == own | {"train_query_sets": 2}
+    plus = asked_for("--preset=maml_plus_plus", "--num_classes=20")
+    assert plus.alpha == pytest.approx(0.005)
+    assert plus.method_settings["multi_step_iterations"] == 5000
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--preset=none", "--preset must be one of omniglot_20way"),
+        (
+            "--preset=maml_plus_plus --datasource=sinusoid",
+            "--preset=maml_plus_plus is for images",
+        ),
+        (
+            "--preset=omniglot_20way --method=reptile",
+            "--stop_grad does not go with --method=reptile",
+        ),
+        (
+            "--preset=omniglot_20way --head_init=0.1",
+            "--zero_head sets the head to zero; leave out --head_init",
+        ),
+        (
+            "--datasource=point --meta_lr_schedule=cosine",
+            "--meta_lr_schedule is for",
+        ),
+        (
+            "--datasource=glyphs --method=protonet --head_init=0.1",
+            "--head_init is of the last layer",
+        ),
+    ],
+)
+def test_flags_that_do_not_go_together_end_in_one_line(flags, message):
+    assert message in error_of(*flags.split())

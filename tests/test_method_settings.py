@@ -128,3 +128,31 @@ def test_flags_that_make_no_sense_end_in_one_line(flags, message, tmp_path):
 
 def test_help_says_whose_a_setting_is():
     assert FLAGS["inner_optimizer"].help.startswith("reptile: optimizer of")
+
+
+def test_training_may_have_other_tasks_than_evaluation():
+    given = {"train_ways": 6, "train_shots": 3, "num_queries": 2}
+    source = find_source("glyphs")
+    config = source.configure(method="protonet", num_filters=2, **given)
+    assert ".trainways_6.trainshots_3" in config.run_name
+    experiment = source.build(config, None)
+    for split, sizes in (("train", (18, 12)), ("validation", (5, 10))):
+        task = experiment.tasks(split).tasks(0, 1)
+        assert [batch.inputs.shape[1] for batch in task] == list(sizes)
+    task = experiment.tasks("test", 5).tasks(0, 1)
+    assert [b.targets.shape for b in task] == [(1, 25, 5)] * 2
+
+
+def test_outputs_for_each_class_fix_their_number_in_training():
+    with pytest.raises(ConfigError, match="train_ways and num_ways must agree"):
+        find_source("glyphs").configure(train_ways=6)
+
+
+def test_too_many_classes_in_training_are_called_by_their_flag(tmp_path):
+    text = error_of(
+        f"--logdir={tmp_path}",
+        "--datasource=glyphs",
+        "--method=protonet",
+        "--train_classes=2000",
+    )
+    assert "Set --train_classes to" in text

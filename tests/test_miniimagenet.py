@@ -188,7 +188,7 @@ class TestCommand:
             prepare(command)
 
     @pytest.mark.skipif(
-        not REAL_LISTS.is_dir(), reason="the lists are not at hand"
+        not REAL_LISTS.is_dir(), reason="the lists are not available"
     )
     def test_the_real_lists_fit(self, monkeypatch, tmp_path):
         packed = {}

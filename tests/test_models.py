@@ -155,3 +155,19 @@ def test_initial_weights_follow_from_the_seed(build):
 def test_an_unknown_norm_is_refused():
     with pytest.raises(ValueError, match="norm must be one of.*weight_norm"):
         dense_net(1, (4,), 1, norm="weight_norm")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda head: conv_net((28, 28, 1), 20, head_init=head),
+        lambda head: conv_net((28, 28, 1), 20, max_pool=True, head_init=head),
+        lambda head: dense_image_net((28, 28, 1), 20, head_init=head),
+    ],
+)
+def test_the_heads_initial_spread(make):
+    *body, kernel, bias = make(0.02).get_weights()
+    assert kernel.std() == pytest.approx(0.02, rel=0.1)
+    assert not bias.any()
+    for a, b in zip(body, make(None).get_weights(), strict=False):
+        np.testing.assert_array_equal(a, b)

@@ -425,7 +425,7 @@ CONTENT = bytes(range(256)) * 1000
 
 
 class Server(http.server.BaseHTTPRequestHandler):
-    """Serves CONTENT as any file; how, its class attributes say."""
+    """Serves CONTENT as any file, in the way that its class attributes say."""
 
     content = CONTENT
     understands_ranges = True
@@ -489,7 +489,7 @@ class TestDownload:
         expected = "256.0/256.0 kB" if terminal else f"{server[1]}a.zip"
         assert expected in said
 
-    def test_a_download_that_stopped_goes_on(self, server, tmp_path):
+    def test_a_download_that_stopped_is_resumed(self, server, tmp_path):
         handler, url = server
         handler.stops_after = 100_000
         with pytest.raises(DataError, match="stopped after 100000 of 256000"):

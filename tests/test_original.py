@@ -133,7 +133,7 @@ def test_a_users_network_computes_the_same(tmp_path, float64, channels, head):
 
 
 @pytest.mark.parametrize("suffix", [".index", ".data-00000-of-00001", ".meta"])
-def test_the_name_of_a_file_will_do(omniglot, suffix):
+def test_the_name_of_a_file_is_accepted(omniglot, suffix):
     prefix, variables = omniglot
     original = read_original_checkpoint(f"{prefix}{suffix}")
     np.testing.assert_array_equal(original.weights[0], variables["model/conv1"])

@@ -98,7 +98,7 @@ def test_a_kill_while_writing_leaves_the_old_one(directory):
     assert not hidden(directory)
 
 
-def test_a_kill_between_the_renames_is_mended(directory):
+def test_a_kill_between_the_renames_is_repaired(directory):
     before = contents(directory)
     directory.rename(directory.with_name(".letters.replaced"))
     writing = packing(directory, **PLAN)

@@ -38,7 +38,7 @@ def test_an_episode_ends_where_both_coordinates_arrive(rng):
     assert point.step(np.ones((3, 2))).rewards[0] == 0.0
 
 
-def test_who_stays_put_gets_a_hundred_mean_distances(rng):
+def test_staying_put_costs_a_hundred_mean_distances(rng):
     """The mean distance of the goals is 0.3826."""
     point = Point()
     point.reset(point.sample_tasks(rng, 5000), rng)
@@ -46,7 +46,7 @@ def test_who_stays_put_gets_a_hundred_mean_distances(rng):
     assert abs(np.mean(returns) + 38.26) < 0.6  # 3 standard errors.
 
 
-def test_who_knows_the_goal_gets_there(rng):
+def test_a_policy_that_knows_the_goal_gets_there(rng):
     """The paper's oracle returns about -2.3; the best policy, no less."""
     point = Point()
     goals = point.test_tasks(40)

@@ -1,11 +1,11 @@
-"""What a run and its results say of the code that made them."""
+"""A run and its results name the code that made them."""
 
 import json
 
 import pytest
 from conftest import command
 
-from maml_tf.experiments import provenance
+from maml_tf import provenance
 from maml_tf.experiments.run_directory import RunDirectory
 from maml_tf.experiments.sinusoids import SinusoidConfig
 
@@ -29,7 +29,7 @@ def read(path):
 
 @pytest.fixture
 def code(monkeypatch):
-    """What the code says of itself; tests may change it."""
+    """The code's description of itself; tests may change it."""
     found = {
         "commit": "a" * 40,
         "dirty": False,
@@ -74,8 +74,8 @@ def test_without_a_checkout_the_commit_is_unknown():
     assert provenance.difference(before, now) == "commit aaaaaaa, now unknown"
 
 
-def test_a_config_of_before_is_read(code, tmp_path):
-    """It had versions of one stretch, and knew MAML only."""
+def test_an_older_config_is_read(code, tmp_path):
+    """It has versions of one stretch, and no method."""
     config = SinusoidConfig(metatrain_iterations=10)
     run = RunDirectory.for_training(tmp_path, config, resume=True)
     old = read(run.path / "config.json")

@@ -25,7 +25,7 @@ def run(tmp_path):
     return RunDirectory.for_training(tmp_path, CONFIG, resume=True)
 
 
-def test_settings_and_versions_lie_in_it(run):
+def test_it_holds_settings_and_versions(run):
     assert run.begin_stretch(0) == ""
     content = json.loads((run.path / "config.json").read_text())
     (stretch,) = content["stretches"]
@@ -39,7 +39,7 @@ def test_settings_and_versions_lie_in_it(run):
     assert RunDirectory.open(run.path) == run
 
 
-def test_a_longer_run_goes_on_in_it(run, tmp_path):
+def test_a_longer_run_continues_in_it(run, tmp_path):
     longer = SinusoidConfig(metatrain_iterations=20)
     again = RunDirectory.for_training(tmp_path, longer, resume=True)
     assert again.path == run.path
@@ -48,7 +48,7 @@ def test_a_longer_run_goes_on_in_it(run, tmp_path):
     assert RunDirectory.open(run.path).config == longer
 
 
-def test_starting_anew_moves_the_old_run_aside(run, tmp_path):
+def test_starting_over_moves_the_old_run_aside(run, tmp_path):
     (run.path / "train.csv").write_text("precious")
     for number in (1, 2):
         again = RunDirectory.for_training(tmp_path, CONFIG, resume=False)

@@ -90,7 +90,7 @@ def test_phases_follow_each_other(tmp_path):
     assert counts == [130, 170]
 
 
-def test_going_on_equals_running_through(tmp_path):
+def test_resuming_equals_an_uninterrupted_run(tmp_path):
     through = Run(tmp_path / "a", 0, 2100)
     (tmp_path / "a").mkdir()
     through.train()

@@ -58,7 +58,7 @@ OUTER = draw(1)
 
 @functools.cache
 def compiled_step(**options):
-    """(theta, inner, outer) -> what trpo_step gives in float64."""
+    """(theta, inner, outer) -> the result of trpo_step in float64."""
     policy = policy_in_float64()
 
     @tf.function(autograph=False)

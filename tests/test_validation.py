@@ -93,7 +93,7 @@ def test_only_what_is_better_than_all_before_is_kept(run):
         ),
     ],
 )
-def test_going_on_drops_later_rows_and_gives_the_last_value(
+def test_resuming_drops_later_rows_and_returns_the_last_value(
     run, start, rows, last
 ):
     resumed = Run(run.directory, start)
@@ -108,7 +108,7 @@ def test_what_was_dropped_does_not_count(run):
     assert resumed.kept() == 1100
 
 
-def test_what_was_kept_before_counts_after_going_on(run):
+def test_what_was_kept_before_counts_after_resuming(run):
     resumed = Run(run.directory, start=1500)
     resumed.validate(2000, 0.7)
     assert resumed.kept() == 1000
@@ -117,14 +117,14 @@ def test_what_was_kept_before_counts_after_going_on(run):
 
 
 def test_the_same_iteration_again_leaves_no_damaged_one(run):
-    """A kill between validation and checkpoint: the same comes again."""
+    """A kill between validation and checkpoint: the iteration is repeated."""
     resumed = Run(run.directory, start=500)
     resumed.validate(1000, 0.75)
     assert resumed.kept() == 1000
     assert resumed.rows == [(500, 0.25), (1000, 0.75)]
 
 
-def test_a_kill_before_the_row_was_written_is_mended(run):
+def test_a_kill_before_the_row_was_written_is_repaired(run):
     """The weights are saved first, so that a row promises a checkpoint."""
     run.weight.assign(2000.0)
     run.best.save(2000)

@@ -121,6 +121,7 @@ def run(console: Console) -> None:
     console.print(
         f"Results and figures are in {directory}",
         soft_wrap=True,
+        markup=False,
         highlight=False,
     )
 

@@ -23,10 +23,17 @@ flags.DEFINE_integer(
     "num_classes", None, "N-way: classes of a task (images only) [5]"
 )
 flags.DEFINE_string(
+    "preset",
+    None,
+    "settings that belong together, from which other flags may differ: "
+    "omniglot_20way, better than the paper's for that; or maml_plus_plus",
+)
+flags.DEFINE_string(
     "method",
     None,
-    "the method of meta-training: maml, meta_sgd, reptile or protonet "
-    "(prototypical networks) [maml]",
+    "the method of meta-training: maml, meta_sgd, reptile, protonet "
+    "(prototypical networks), matching, siamese, nearest (neighbor) or "
+    "finetuning [maml]",
 )
 flags.DEFINE_string(
     "baseline",
@@ -61,6 +68,15 @@ flags.DEFINE_float(
     "meta_lr",
     None,
     "outer step size beta, of Adam; for policies with --outer_step=vpg [0.001]",
+)
+flags.DEFINE_string(
+    "meta_lr_schedule",
+    None,
+    "cosine: lower beta to --meta_lr_end in the course of meta-training "
+    "[constant]",
+)
+flags.DEFINE_float(
+    "meta_lr_end", None, "last value of beta, with a schedule [0.00001]"
 )
 flags.DEFINE_integer(
     "update_batch_size",
@@ -104,6 +120,12 @@ flags.DEFINE_bool(
     "max_pool",
     None,
     "max-pool instead of stride (images only) [False; miniimagenet True]",
+)
+flags.DEFINE_float(
+    "head_init",
+    None,
+    "standard deviation of the last layer's initial weights (images only) [as "
+    "the paper: 1; with max-pooling Glorot's]",
 )
 flags.DEFINE_bool(
     "stop_grad", None, "first-order MAML: leave out second derivatives [False]"
@@ -172,6 +194,18 @@ flags.DEFINE_integer(
     "your own data sets 15]",
 )
 flags.DEFINE_integer(
+    "train_classes",
+    None,
+    "classes of a task in training (images only), for methods whose networks "
+    "embed images [--num_classes; protonet 60 or fewer]",
+)
+flags.DEFINE_integer(
+    "train_shots",
+    None,
+    "support images of a class in training (images only), if others than in "
+    "evaluation [--update_batch_size]",
+)
+flags.DEFINE_integer(
     "test_queries",
     None,
     "query images per class in evaluation (images only) [K]",
@@ -182,7 +216,9 @@ flags.DEFINE_enum(
     [*STATISTICS, "both"],
     "whose mean and variance normalize a query set in evaluation: its own "
     "(transductive, as in the paper), those of the support set, which allow a "
-    "single image to be classified, or both [transductive]",
+    "single image to be classified, those of both sets together (joint), those "
+    "of training images (population), or both the first and the second "
+    "[transductive; protonet population]",
 )
 flags.DEFINE_string(
     "original_checkpoint",

@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from maml_tf.cli.flags import FLAGS, OWN_SETTINGS
+from maml_tf.cli.presets import preset
 from maml_tf.core.losses import STATISTICS
 from maml_tf.errors import ConfigError, ExperimentError
 from maml_tf.experiments.images import ImageConfig
@@ -30,6 +31,8 @@ FIELDS = {
     "metatrain_iterations": "metatrain_iterations",
     "meta_batch_size": "meta_batch_size",
     "meta_lr": "beta",
+    "meta_lr_schedule": "beta_schedule",
+    "meta_lr_end": "beta_end",
     "update_batch_size": "num_shots",
     "update_lr": "alpha",
     "num_updates": "num_steps",
@@ -41,9 +44,12 @@ FIELDS = {
     # of images
     "num_classes": "num_ways",
     "train_queries": "num_queries",
+    "train_classes": "train_ways",
+    "train_shots": "train_shots",
     "num_filters": "num_filters",
     "conv": "conv",
     "max_pool": "max_pool",
+    "head_init": "head_init",
     # of policies
     "horizon": "horizon",
     "outer_step": "outer_step",
@@ -59,7 +65,14 @@ EVALUATION_FIELDS = {
     "batch_norm_statistics": "statistics",
 }
 # Other flags that messages name
-OTHER_FLAGS = {"logdir", "output_dir", "resume", "train", "datasource"}
+OTHER_FLAGS = {
+    "logdir",
+    "output_dir",
+    "resume",
+    "train",
+    "datasource",
+    "preset",
+}
 
 
 def names_with_flags() -> dict[str, str]:
@@ -79,7 +92,7 @@ def config_from_flags() -> TrainingConfig:
         RunDirectoryError: if there is no such network.
     """
     if FLAGS.run_dir is None:
-        _check_source(find_source(FLAGS.datasource))
+        _check_source(_source())
     _check_run_flags()
     if FLAGS.run_dir is None:
         config = _config_of_given()
@@ -115,10 +128,36 @@ def _config_of_given() -> TrainingConfig:
     if own:
         settings["method_settings"] = own
     _check_method(settings)
+    if FLAGS.preset is not None:
+        settings = _with_preset(settings)
     original = original_network()
     if original is not None:
         settings = original.settings | settings
-    return find_source(FLAGS.datasource).configure(**settings)
+    return _source().configure(**settings)
+
+
+def _source() -> DataSource:
+    """The data source that the flags name, or their preset's."""
+    if FLAGS.preset is None:
+        return find_source(FLAGS.datasource)
+    named = preset(FLAGS.preset, ImageConfig.num_ways)["datasource"]
+    if FLAGS["datasource"].present:
+        named = FLAGS.datasource
+    source = find_source(named)
+    if not issubclass(source.config_class, ImageConfig):
+        raise ConfigError(
+            f"--preset={FLAGS.preset} is for images; it does not go with "
+            f"--datasource={named}."
+        )
+    return source
+
+
+def _with_preset(settings: dict[str, Any]) -> dict[str, Any]:
+    """Those of the preset, in whose place those given go."""
+    found = preset(FLAGS.preset, settings.get("num_ways", ImageConfig.num_ways))
+    del found["datasource"]
+    own = found["method_settings"] | settings.get("method_settings", {})
+    return found | settings | {"method_settings": own}
 
 
 def _check_source(source: DataSource) -> None:
@@ -172,14 +211,14 @@ def _check_run_flags() -> None:
             if FLAGS[name].present:
                 raise ConfigError(f"--{name} goes with --train=False.")
     if FLAGS.original_checkpoint is not None and not issubclass(
-        find_source(FLAGS.datasource).config_class, ImageConfig
+        _source().config_class, ImageConfig
     ):
         raise ConfigError(
             "--original_checkpoint is for image networks; name its data set, "
             "such as --datasource=miniimagenet."
         )
     if FLAGS.run_dir is not None:
-        stored = {*FIELDS, *OWN_SETTINGS, "datasource"}
+        stored = {*FIELDS, *OWN_SETTINGS, "datasource", "preset"}
         stored |= {"train_update_batch_size", "train_update_lr"}
         for name in sorted(stored - {"update_batch_size", "update_lr"}):
             if FLAGS[name].present:
@@ -197,7 +236,7 @@ def _check_run_flags() -> None:
         if FLAGS.batch_norm_statistics == "both":
             raise ConfigError(
                 "--export_dir takes one --batch_norm_statistics: "
-                f"{' or '.join(STATISTICS)}."
+                f"{', '.join(s for s in STATISTICS if s != 'joint')}."
             )
     if FLAGS.test_best and FLAGS["test_iter"].present:
         raise ConfigError(
@@ -257,7 +296,7 @@ def evaluation_settings() -> EvaluationSettings:
     if FLAGS.test_queries is not None:
         given["num_queries"] = _at_least_1("test_queries")
     if FLAGS.batch_norm_statistics == "both":
-        given["statistics"] = STATISTICS
+        given["statistics"] = ("transductive", "support")
     elif FLAGS.batch_norm_statistics is not None:
         given["statistics"] = (FLAGS.batch_norm_statistics,)
     if not FLAGS.train:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from maml_tf.core.derivatives import gaps_in, missing_derivative, nodes_of
 from maml_tf.core.losses import Batch, predict
 from maml_tf.core.maml import (
     LossFn,
@@ -17,10 +18,10 @@ from maml_tf.core.maml import (
     joint_gradient,
     task_meta_gradient,
 )
-from maml_tf.core.meta_step import nodes_of
 from maml_tf.core.model_copies import copy_model
 from maml_tf.errors import first_lines
 from maml_tf.layers.normalization import EXACT_LAYERS, all_layers, which_adapt
+from maml_tf.layers.randomness import drawing_for
 from maml_tf.runtime import quiet_startup
 
 TOLERANCE = 1e-4
@@ -111,7 +112,8 @@ def check_meta_gradient(
         task: one task; support and query are `Batch`es.
         alpha, num_steps: step size and number of inner updates.
         adapts: which trainable variables adapt; None for the paper's choice.
-        seed: seed of the directions in which derivatives are compared.
+        seed: seed of the directions in which derivatives are compared, and of
+            what layers draw.
 
     Returns:
         The errors, and whether the meta-gradient is second order.
@@ -135,18 +137,28 @@ def check_meta_gradient(
         return tf.reduce_mean(loss(batch.targets, outputs))
 
     theta = [tf.cast(v, tf.float64) for v in twin.trainable_variables]
+    specs = [tf.TensorSpec(t.shape, t.dtype) for t in theta]
     task = tf.nest.map_structure(_to_float64, task)
+    task_spec = tf.nest.map_structure(
+        lambda x: tf.TensorSpec(x.shape, x.dtype), task
+    )
 
-    def adapted(theta: Params, first_order: bool) -> MetaGradient:
-        return task_meta_gradient(
-            twin_loss,
-            theta,
-            task,
-            alpha,
-            num_steps,
-            adapts=adapts,
-            first_order=first_order,
-        )
+    def adapted(
+        theta: Params, first_order: bool, task: Task = task
+    ) -> MetaGradient:
+        with drawing_for(seed):  # the same random numbers at every call
+            return task_meta_gradient(
+                twin_loss,
+                theta,
+                task,
+                alpha,
+                num_steps,
+                adapts=adapts,
+                first_order=first_order,
+            )
+
+    def second_order(theta: Params, task: Task) -> MetaGradient:
+        return adapted(theta, False, task)
 
     def gradient(first_order: bool) -> list[np.ndarray]:
         compiled = _compiled(
@@ -162,8 +174,11 @@ def check_meta_gradient(
         raise _cannot_rebuild(model, e) from e
     try:
         exact, error = gradient(first_order=False), None
-    except LookupError as e:
-        exact, error = None, str(e).splitlines()[0]
+    except (LookupError, TypeError, NotImplementedError) as e:
+        gap = missing_derivative(e, second_order, specs, task_spec, twin)
+        if gap is None:
+            raise
+        exact, error = None, f"{gap}. ({first_lines(e)})"
     first = gradient(first_order=True)
 
     rng = np.random.default_rng(seed)
@@ -199,7 +214,14 @@ def check_meta_gradient(
             if exact
             else {}
         ),
-        obstacles=_obstacles(model, twin_loss, theta, task),
+        obstacles=[
+            *_obstacles(model, twin_loss, theta, task),
+            *(
+                []
+                if exact is None
+                else map(str, gaps_in(second_order, specs, task_spec, twin))
+            ),
+        ],
         error=error,
     )
 

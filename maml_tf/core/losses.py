@@ -1,5 +1,6 @@
 """Losses of the paper as functions of (theta, batch): equations 2 and 3."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,16 +9,24 @@ import tensorflow as tf
 
 from maml_tf.core.maml import LossFn, Params
 from maml_tf.layers.normalization import (
+    statistics_of_batch,
     statistics_of_first,
     use_exact_normalization,
 )
+from maml_tf.layers.randomness import (
+    check_own_generators,
+    current_draws,
+    generators_of,
+)
+from maml_tf.layers.resizing import use_exact_resizing
 
 # (targets, outputs) -> a scalar, or one value for each example.
 ObjectiveFn = Callable[[Any, Any], tf.Tensor]
 
 # Whose mean and variance batch normalization uses on a query set: the query
-# set's own, as in the paper, or the support set's.
-STATISTICS = ("transductive", "support")
+# set's own, as in the paper; the support set's; those of both together, for the
+# support set, too; or the moving ones (population.py), for it, too.
+STATISTICS = ("transductive", "support", "joint", "population")
 
 
 class Batch(NamedTuple):
@@ -33,6 +42,38 @@ class Batch(NamedTuple):
     targets: Any
 
 
+class Jointly(NamedTuple):
+    """A reference whose statistics are taken together with the inputs'."""
+
+    inputs: Any
+
+
+# The reference that stands for the moving statistics.
+POPULATION = "population"
+
+
+class References(NamedTuple):
+    """References of `predict`, for the sets of a task."""
+
+    support: Any
+    query: Any
+
+
+def references(statistics: str, support: Any, query: Any) -> References:
+    """What normalizes the sets of a task.
+
+    Args:
+        statistics: one of `STATISTICS`.
+        support, query: inputs of the sets.
+    """
+    return {
+        "transductive": References(None, None),
+        "support": References(None, support),
+        "joint": References(Jointly(query), Jointly(support)),
+        "population": References(POPULATION, POPULATION),
+    }[statistics]
+
+
 def predict(
     model: keras.Model,
     theta: Params,
@@ -44,8 +85,8 @@ def predict(
 
     Like `model.stateless_call`, but `training` also reaches the layers of a
     subclassed model whose `call` does not take it. Nothing is assigned: updates
-    of moving statistics and of random generators are dropped, so a dropout
-    layer uses the same mask in every call.
+    of moving statistics are dropped. Layers that draw random numbers do nothing
+    except while a `MetaStep` trains (randomness.py).
 
     Args:
         model: a built Keras model.
@@ -55,31 +96,51 @@ def predict(
             paper's networks always do.
         reference: inputs whose statistics batch normalization uses instead;
             each output then depends on its own input alone. Needs the exact
-            layers of normalization.py.
+            layers of normalization.py. Or `Jointly`, or `POPULATION`.
 
     Raises:
         ValueError: if theta does not fit the model.
+        ConfigError: if a layer draws from Keras' global seed generator.
     """
-    return _call(model, theta, inputs, training, reference)[0]
+    return outputs_and_losses(model, theta, inputs, training, reference)[0]
 
 
-def _call(
+def outputs_and_losses(
     model: keras.Model,
     theta: Params,
     inputs: Any,
     training: bool = True,
     reference: Any = None,
 ) -> tuple[Any, list[tf.Tensor]]:
-    """The outputs, and the losses that layers and regularizers add."""
-    state = list(zip(model.trainable_variables, theta, strict=True))
-    with keras.StatelessScope(state, collect_losses=True) as scope:
+    """The outputs, and the losses that layers and regularizers add.
+
+    Args: as for `predict`.
+    """
+    weights = list(zip(model.trainable_variables, theta, strict=True))
+    state = weights
+    statistics: contextlib.AbstractContextManager = contextlib.nullcontext()
+    if generators := generators_of(model):
+        if draws := current_draws():
+            state = [*weights, *draws.states(generators)]
+        elif training:
+            # Only normalization is to work as in training.
+            training, statistics = False, statistics_of_batch()
+    with (
+        keras.StatelessScope(state, collect_losses=True) as scope,
+        statistics,
+    ):
         if reference is None:
             outputs = model(inputs, training=training)
+        elif isinstance(reference, str):
+            outputs = model(inputs, training=False)
+        elif isinstance(reference, Jointly):
+            outputs = _first_of(model, inputs, training, reference.inputs)
         else:
             outputs = _with_reference(model, inputs, training, reference)
+    check_own_generators(model, scope)
     regularization = [
         variable.regularizer(value)
-        for variable, value in state
+        for variable, value in weights
         if variable.regularizer is not None
     ]
     return outputs, [*map(tf.reduce_sum, scope.losses), *regularization]
@@ -94,7 +155,70 @@ def _with_reference(
     )
     with statistics_of_first(num_reference):
         outputs = model(both, training=training)
-    return tf.nest.map_structure(lambda y: y[num_reference:], outputs)
+
+    def of_inputs(y: tf.Tensor) -> tf.Tensor:
+        mask = mask_of(y)
+        if mask is not None:
+            mask = mask[num_reference:]
+        return _masked(y[num_reference:], mask)
+
+    return tf.nest.map_structure(of_inputs, outputs)
+
+
+def mask_of(outputs: tf.Tensor) -> tf.Tensor | None:
+    """Which outputs count in Keras' losses, as said by a masking layer."""
+    return getattr(outputs, "_keras_mask", None)
+
+
+def _masked(outputs: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
+    if mask is not None:
+        outputs._keras_mask = mask
+    return outputs
+
+
+def compared(objective: ObjectiveFn, targets: Any, outputs: Any) -> tf.Tensor:
+    """`objective(targets, outputs)`, computed in float32 or float64.
+
+    Outputs of lower precision are cast to float32 first, as Keras does in
+    `fit`. Unlike there, those in float64 are compared in float64.
+    """
+
+    def at_least_float32(x: Any) -> Any:
+        if not (hasattr(x, "dtype") and tf.as_dtype(x.dtype).is_floating):
+            return x
+        dtype = keras.backend.result_type(tf.as_dtype(x.dtype).name, "float32")
+        return _masked(tf.cast(x, dtype), mask_of(x))
+
+    targets, outputs = tf.nest.map_structure(
+        at_least_float32, (targets, outputs)
+    )
+    if isinstance(objective, keras.losses.Loss):
+        # It casts to its own dtype, Keras' floatx unless given.
+        dtype = keras.backend.result_type(
+            objective.dtype, *(x.dtype.name for x in tf.nest.flatten(outputs))
+        )
+        if dtype != objective.dtype:
+            objective = _with_dtype(objective, dtype)
+    return objective(targets, outputs)
+
+
+def _with_dtype(loss: keras.losses.Loss, dtype: str) -> keras.losses.Loss:
+    # Not a copy by configuration, which lacks settings such as Huber's delta.
+    other = object.__new__(type(loss))
+    vars(other).update(vars(loss), _dtype=dtype)
+    return other
+
+
+def _first_of(
+    model: keras.Model, inputs: Any, training: bool, others: Any
+) -> Any:
+    """Outputs for inputs that are normalized together with others."""
+    num_inputs = tf.shape(tf.nest.flatten(inputs)[0])[0]
+    both = tf.nest.map_structure(
+        lambda *x: tf.concat(x, axis=0), inputs, others
+    )
+    outputs = model(both, training=training)
+    return tf.nest.map_structure(lambda y: y[:num_inputs], outputs)
 
 
 def supervised(model: keras.Model, objective: ObjectiveFn) -> LossFn:
@@ -104,8 +228,9 @@ def supervised(model: keras.Model, objective: ObjectiveFn) -> LossFn:
     Keras minimizes. Inner updates and meta-gradient both descend the sum.
 
     This is where a model enters the engine, and the one place that changes
-    it: Keras' normalization layers are replaced by exact ones
-    (normalization.py), so that no meta-gradient goes through theirs.
+    it: Keras' normalization and resizing layers are replaced by exact ones
+    (normalization.py, resizing.py), so that no meta-gradient goes through
+    theirs.
 
     Args:
         model: the network.
@@ -116,11 +241,12 @@ def supervised(model: keras.Model, objective: ObjectiveFn) -> LossFn:
         targets and the model's outputs.
     """
     use_exact_normalization(model)
+    use_exact_resizing(model)
 
     def loss(theta: Params, batch: Batch) -> tf.Tensor:
-        outputs, added = _call(model, theta, batch.inputs)
-        value = tf.reduce_mean(objective(batch.targets, outputs))
-        return tf.add_n([value, *added])
+        outputs, added = outputs_and_losses(model, theta, batch.inputs)
+        value = tf.reduce_mean(compared(objective, batch.targets, outputs))
+        return tf.add_n([value, *(tf.cast(x, value.dtype) for x in added)])
 
     return loss
 
@@ -208,15 +334,23 @@ def scaled_cross_entropy_of_labels(num_ways: int) -> ObjectiveFn:
     return objective
 
 
-def hit_rate(labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+def hit_rate(
+    labels: tf.Tensor, outputs: tf.Tensor, counted: tf.Tensor | None = None
+) -> tf.Tensor:
     """The share of examples whose largest output is that of their label.
 
     Args:
         labels: integers [examples].
         outputs: [examples, N]; if one is not finite, the share is NaN rather
             than a chance hit.
+        counted: bool [examples], which examples count; None: all.
     """
     hits = tf.argmax(outputs, -1) == tf.cast(labels, tf.int64)
     finite = tf.reduce_all(tf.math.is_finite(outputs))
-    share = tf.reduce_mean(tf.cast(hits, outputs.dtype))
+    hits = tf.cast(hits, outputs.dtype)
+    if counted is None:
+        share = tf.reduce_mean(hits)
+    else:
+        weights = tf.cast(counted, outputs.dtype)
+        share = tf.reduce_sum(hits * weights) / tf.reduce_sum(weights)
     return tf.where(finite, share, share * float("nan"))

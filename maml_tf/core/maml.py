@@ -21,7 +21,9 @@ Everything here is a function of tensors: no variable is assigned and no model
 is named, so the same code serves any loss, eager or compiled.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import tensorflow as tf
@@ -68,10 +70,13 @@ class MetaGradient(NamedTuple):
     Attributes:
         gradient: one tensor for each entry of theta.
         losses: scalars by name, such as `pre_update` and `post_update`.
+        carried: new values of what is not descended but carried from one
+            meta-step to the next, such as an inner optimizer's moments.
     """
 
     gradient: list[tf.Tensor]
     losses: dict[str, tf.Tensor]
+    carried: Sequence[tf.Tensor] = ()
 
 
 MetaGradientFn = Callable[[Params, Task], MetaGradient]
@@ -302,16 +307,44 @@ def meta_gradient(
             `task_loops.TASK_LOOPS`.
 
     Returns:
-        Mean gradient and mean losses.
+        Mean gradient, mean losses and means of what is carried.
     """
     return mean_over_tasks(lambda task: task_gradient(theta, task), tasks)
+
+
+_loss_scale: contextvars.ContextVar[tf.Tensor | None] = contextvars.ContextVar(
+    "loss_scale", default=None
+)
+
+
+@contextlib.contextmanager
+def loss_scaled_by(scale: tf.Tensor | None) -> Iterator[None]:
+    """Within it, `gradient_or_zeros` keeps small float16 values from vanishing.
+
+    Values along the way are `scale` times as large; the gradient is the same.
+
+    Args:
+        scale: a positive scalar; None scales nothing.
+    """
+    token = _loss_scale.set(scale)
+    try:
+        yield
+    finally:
+        _loss_scale.reset(token)
 
 
 def gradient_or_zeros(
     tape: tf.GradientTape, value: tf.Tensor, sources: Params
 ) -> list[tf.Tensor]:
     """A tensor for each source, zeros where the value does not depend on it."""
+    scale = _loss_scale.get()
     gradient = tape.gradient(
-        value, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        value,
+        sources,
+        output_gradients=None if scale is None else tf.cast(scale, value.dtype),
+        unconnected_gradients=tf.UnconnectedGradients.ZERO,
     )
-    return [tf.convert_to_tensor(g) for g in gradient]
+    gradient = [tf.convert_to_tensor(g) for g in gradient]
+    if scale is None:
+        return gradient
+    return [g / tf.cast(scale, g.dtype) for g in gradient]

@@ -1,19 +1,30 @@
 """The compiled meta-step: task gradients, their mean, the outer optimizer."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from maml_tf.core.maml import MetaGradient, Task, meta_gradient
-from maml_tf.core.task_loops import (
-    TaskLoop,
-    loops_for,
-    trace_with_best_loop,
+from maml_tf.core.derivatives import (
+    check_derivatives,
+    missing_derivative,
+    nodes_of,
 )
+from maml_tf.core.maml import (
+    MetaGradient,
+    Params,
+    Task,
+    loss_scaled_by,
+    meta_gradient,
+)
+from maml_tf.core.task_loops import TaskLoop, loops_for, trace_with_best_loop
+from maml_tf.core.task_stream import NumberedTask
+from maml_tf.errors import ConfigError, first_lines
 from maml_tf.layers.normalization import inexact_layers
+from maml_tf.layers.randomness import drawing_for, generators_of
 
 STEPS_PER_COMPILED_CALL = 50
 
@@ -43,29 +54,41 @@ class MetaStep:
         model: keras.Model,
         optimizer: keras.optimizers.Optimizer,
         task_gradient: Callable[..., MetaGradient],
-        example: Task,
+        example: Task | NumberedTask,
         task_loop: str | None = None,
         jit_compile: bool | None = None,
         more_variables: Sequence[keras.Variable] = (),
         by_iteration: bool = False,
+        carried: Sequence[keras.Variable] = (),
+        differentiates_updates: bool = True,
     ):
         """Traces the gradient and chooses how to run it.
 
         Args:
             model: its `trainable_variables` are theta; calls assign them.
-            optimizer: the outer optimizer; calls assign its variables.
+            optimizer: the outer optimizer; calls assign its variables. If it
+                scales the loss, the losses of the meta-gradient are scaled
+                (`maml.loss_scaled_by`), those of inner updates are not.
             task_gradient: gradient and losses of one task.
-            example: one batch of tasks [meta_batch_size, ...] or its specs.
+            example: one batch of tasks [meta_batch_size, ...] or its specs; a
+                `NumberedTask` if layers draw random numbers.
             task_loop: a key of `TASK_LOOPS`; None chooses.
             jit_compile: None compiles with XLA if the loop is `vectorized`.
             more_variables: further meta-learned variables, such as step sizes;
                 `task_gradient` gets their values after theta.
             by_iteration: whether `task_gradient` takes, after the task, how
                 many steps the optimizer has taken, an integer scalar.
+            carried: variables that take the mean of `MetaGradient.carried` of
+                the tasks; their values come last.
+            differentiates_updates: whether the gradient is the derivative of
+                the last loss, so that each op before it needs a derivative.
 
         Raises:
-            ValueError: if `task_loop` is unknown, or the model has
-                normalization layers with a wrong second derivative.
+            ValueError: if `task_loop` is unknown, the model has normalization
+                layers with a wrong second derivative, or it draws random
+                numbers and tasks have none.
+            ConfigError: if TensorFlow has no derivative of an op that the
+                gradient needs.
         """
         inexact = inexact_layers(model)
         if inexact:
@@ -75,30 +98,45 @@ class MetaStep:
                 "by maml_tf.supervised, or call "
                 "maml_tf.use_exact_normalization(model) first."
             )
+        if isinstance(example, NumberedTask):
+            task_gradient = _drawing(task_gradient)
+        elif generators_of(model):
+            raise ValueError(
+                f"{model.name} draws random numbers, so it needs the number of "
+                "each task: give maml_tf.NumberedTask(task, number)."
+            )
         self._variables = [*model.trainable_variables, *more_variables]
+        self._carried = list(carried)
         if not optimizer.built:
             optimizer.build(self._variables)
         self._optimizer = optimizer
+        self._task_gradient = task_gradient
         self._by_iteration = by_iteration
-
-        def build(loop: TaskLoop) -> Callable[..., MetaGradient]:
-            def mean_gradient(theta, tasks, *iteration):
-                return meta_gradient(
-                    lambda theta, task: task_gradient(theta, task, *iteration),
-                    theta,
-                    tasks,
-                    loop.mean,
-                )
-
-            return mean_gradient
-
-        traced = trace_with_best_loop(
-            build,
-            [tf.TensorSpec(v.shape, v.dtype) for v in self._variables],
-            example,
-            *self._iteration,
-            loops=loops_for(model) if task_loop is None else [task_loop],
+        specs = [
+            tf.TensorSpec(v.shape, v.dtype)
+            for v in (*self._variables, *self._carried)
+        ]
+        task = tf.nest.map_structure(
+            lambda x: tf.TensorSpec(x.shape[1:], x.dtype), example
         )
+        try:
+            traced = trace_with_best_loop(
+                self._gradient_by,
+                specs,
+                example,
+                self._circumstances(),
+                loops=loops_for(model) if task_loop is None else [task_loop],
+            )
+        except (LookupError, TypeError, NotImplementedError) as e:
+            gap = missing_derivative(e, self._first, specs, task, model)
+            if gap is None:
+                raise
+            raise ConfigError(
+                f"{gap}. Replace it, or use first_order=True. "
+                f"({first_lines(e)})"
+            ) from e
+        if differentiates_updates:
+            check_derivatives(self._first, specs, task, model, traced.graph)
         self._meta_gradient = traced.function
         self._loss_specs = traced.outputs.losses
         self.task_loop = traced.name
@@ -118,7 +156,9 @@ class MetaStep:
         self._compile()
         self._called = False
 
-    def __call__(self, tasks: Task, count: int = 1) -> dict[str, np.ndarray]:
+    def __call__(
+        self, tasks: Task | NumberedTask, count: int = 1
+    ) -> dict[str, np.ndarray]:
         """Takes `count` meta-steps, one for each batch of tasks.
 
         Args:
@@ -157,13 +197,6 @@ class MetaStep:
         """Number of times the step was traced: 1 after the first call."""
         return self._steps.experimental_get_tracing_count()
 
-    @property
-    def _iteration(self) -> tuple[tf.Tensor, ...]:
-        """What `task_gradient` takes after the task."""
-        if not self._by_iteration:
-            return ()
-        return (tf.convert_to_tensor(self._optimizer.iterations),)
-
     def _compile(self) -> None:
         self._steps = tf.function(
             self._many_steps, jit_compile=self.jit_compile, autograph=False
@@ -181,17 +214,67 @@ class MetaStep:
         self._compile()
         return self._steps(*arguments)
 
-    def _one_step(self, tasks: Task, index) -> dict[str, tf.Tensor]:
-        theta = [tf.convert_to_tensor(v) for v in self._variables]
+    def _one_step(
+        self, tasks: Task | NumberedTask, index
+    ) -> dict[str, tf.Tensor]:
+        params = [
+            tf.convert_to_tensor(v) for v in (*self._variables, *self._carried)
+        ]
+        circumstances = self._circumstances()
         result = self._meta_gradient(
-            theta,
+            params,
             tf.nest.map_structure(lambda x: x[index], tasks),
-            *self._iteration,
+            circumstances,
         )
-        self._optimizer.apply(result.gradient, self._variables)
+        gradient = result.gradient
+        if "loss_scale" in circumstances:  # by which the optimizer divides
+            scale = circumstances["loss_scale"]
+            gradient = [g * tf.cast(scale, g.dtype) for g in gradient]
+        self._optimizer.apply(gradient, self._variables)
+        for variable, value in zip(self._carried, result.carried, strict=True):
+            variable.assign(value)
         return result.losses
 
-    def _many_steps(self, tasks: Task, count) -> dict[str, tf.Tensor]:
+    def _gradient_by(self, loop: TaskLoop) -> Callable[..., MetaGradient]:
+        """The meta-gradient of (theta, tasks, circumstances)."""
+
+        def gradient(
+            theta: Params,
+            tasks: Any,
+            circumstances: dict[str, tf.Tensor],
+        ) -> MetaGradient:
+            names = ("iteration",) if self._by_iteration else ()
+            more = [circumstances[name] for name in names]
+            with loss_scaled_by(circumstances.get("loss_scale")):
+                return meta_gradient(
+                    lambda theta, task: self._task_gradient(theta, task, *more),
+                    theta,
+                    tasks,
+                    loop.mean,
+                )
+
+        return gradient
+
+    def _first(self, params: Params, task: Task | NumberedTask) -> MetaGradient:
+        """The gradient of one task in the first iteration."""
+        iteration = [tf.constant(0)] if self._by_iteration else []
+        return self._task_gradient(params, task, *iteration)
+
+    def _circumstances(self) -> dict[str, tf.Tensor]:
+        """Scalars that the meta-gradient needs besides theta and tasks."""
+        found = {}
+        if self._by_iteration:
+            found["iteration"] = tf.convert_to_tensor(
+                self._optimizer.iterations
+            )
+        scale = self._optimizer.scale_loss(1.0)
+        if not (isinstance(scale, float) and scale == 1.0):
+            found["loss_scale"] = tf.cast(scale, tf.float32)
+        return found
+
+    def _many_steps(
+        self, tasks: Task | NumberedTask, count
+    ) -> dict[str, tf.Tensor]:
         histories = {
             name: tf.TensorArray(spec.dtype, self.steps_per_call)
             for name, spec in self._loss_specs.items()
@@ -210,9 +293,15 @@ class MetaStep:
         return {name: history.stack() for name, history in histories.items()}
 
 
-def nodes_of(graph: tf.Graph) -> Iterator[tf.compat.v1.NodeDef]:
-    """The operations of a graph and of the functions in it."""
-    definition = graph.as_graph_def()
-    yield from definition.node
-    for function in definition.library.function:
-        yield from function.node_def
+def _drawing(
+    task_gradient: Callable[..., MetaGradient],
+) -> Callable[..., MetaGradient]:
+    """The gradient of a task whose number decides the random numbers."""
+
+    def gradient(
+        theta: Params, numbered: NumberedTask, *more: tf.Tensor
+    ) -> MetaGradient:
+        with drawing_for(numbered.number):
+            return task_gradient(theta, numbered.task, *more)
+
+    return gradient

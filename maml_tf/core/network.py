@@ -51,7 +51,7 @@ class Network:
             theta: one tensor for each trainable variable.
             inputs: the model's inputs [examples, ...].
             reference: inputs whose statistics batch normalization uses; None
-                uses those of `inputs`.
+                uses those of `inputs`; see `losses.predict` for others.
         """
         return predict(self.model, theta, inputs, reference=reference)
 

@@ -23,12 +23,16 @@ class Experiment(abc.ABC):
         reports: the metric that evaluations report.
         example_call: an example call of a signature of its export.
         log_fields: names of the values in train.csv.
+        statistics: whose statistics normalize a query set, one of
+            `losses.STATISTICS`, in the standard evaluation; None if there is
+            no choice.
     """
 
     config: TrainingConfig
     reports: ClassVar[Metric]
     example_call: str
     log_fields: ClassVar[Sequence[str]]
+    statistics: str | None = None
 
     @property
     @abc.abstractmethod
@@ -89,6 +93,6 @@ class Experiment(abc.ABC):
                 those of evaluation.
 
         Raises:
-            ExportError: if `path` exists, or there is no step size.
-            OSError: if it cannot be written.
+            ExportError: if `path` exists or cannot be written, or there is no
+                step size.
         """

@@ -102,7 +102,9 @@ class ImageSource(DataSource):
             )
         if given.get("num_ways", ImageConfig.num_ways) > 5:
             settings |= self.many_ways
-        settings = with_method_defaults(self.like or self.name, settings, given)
+        settings = with_method_defaults(
+            self.like or self.name, self.fields, settings, given
+        )
         if not settings.get("conv", True) and "max_pool" not in given:
             settings.pop("max_pool", None)
         return ImageConfig(datasource=self.name, **settings)

@@ -6,6 +6,10 @@ LABELS = {
     "meta_sgd": "Meta-SGD",
     "reptile": "Reptile",
     "protonet": "prototypical network",
+    "matching": "matching network",
+    "siamese": "siamese network",
+    "nearest": "nearest neighbor",
+    "finetuning": "fine-tuning",
     "original": "authors' checkpoint",
 }
 COLORS = {

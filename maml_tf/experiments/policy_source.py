@@ -68,7 +68,9 @@ class PolicySource(DataSource):
     words = "policies"
     config_class = RLConfig
     evaluation_options = frozenset({"best"})
-    without = frozenset({"norm", "method", "method_settings"})
+    without = frozenset(
+        {"norm", "method", "method_settings", "beta_schedule", "beta_end"}
+    )
     reporter = PolicyReporter()
     large_ops = True
 

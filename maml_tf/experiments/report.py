@@ -89,7 +89,7 @@ def table_rows(networks: list[Results]) -> list[list[str]]:
                 ]
             )
             points = results.published.get(key.num_shots)
-            if points and key.statistics != "support":
+            if points and key.statistics == results.experiment.statistics:
                 rows.append(
                     [
                         PAPER_ROW,
@@ -125,8 +125,9 @@ def table_notes(networks: list[Results]) -> list[str]:
     if _statistics(networks):
         notes.append(
             "norm by: whose mean and variance batch normalization uses, the "
-            "query set's own (transductive, as in the paper) or the support "
-            "set's."
+            "query set's own (transductive, as in MAML's paper), the support "
+            "set's, those of both jointly, or the training images' "
+            "(population)."
         )
     if any(e.alpha_searched for r in networks for e in r.evaluations):
         notes.append("* step size searched on validation tasks.")

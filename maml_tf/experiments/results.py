@@ -11,15 +11,20 @@ import numpy as np
 
 from maml_tf.experiments.evaluation import Evaluation, Published
 from maml_tf.experiments.experiment import Experiment
-from maml_tf.experiments.provenance import code
 from maml_tf.experiments.settings import EvaluationSettings
 from maml_tf.files import write_atomically
 from maml_tf.learner.scores import Summary
+from maml_tf.provenance import code
 
 ExperimentT = TypeVar("ExperimentT", bound=Experiment, covariant=True)
 
 # The set that the statistics of an evaluation are computed on.
-NORM_BY: dict[str | None, str] = {"transductive": "query", "support": "support"}
+NORM_BY: dict[str | None, str] = {
+    "transductive": "query",
+    "support": "support",
+    "joint": "jointly",
+    "population": "population",
+}
 
 
 @dataclasses.dataclass(frozen=True)

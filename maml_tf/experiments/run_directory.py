@@ -12,10 +12,10 @@ import pathlib
 from typing import Any
 
 from maml_tf.errors import ConfigError, RunDirectoryError
-from maml_tf.experiments.provenance import difference, provenance
 from maml_tf.experiments.registry import find_source
 from maml_tf.experiments.source import DataSource
 from maml_tf.files import SCRATCH_SUFFIX, read_json, write_atomically
+from maml_tf.provenance import difference, provenance
 from maml_tf.training.config import TrainingConfig
 from maml_tf.training.files import LOCK, training_lock
 
@@ -23,7 +23,15 @@ FORMAT = 1
 _INSTEAD = "Choose another run, or for training another logdir."
 
 # Settings added later, with the values of runs from before.
-_LATER: dict[str, Any] = {"method": "maml", "method_settings": {}}
+_LATER: dict[str, Any] = {
+    "method": "maml",
+    "method_settings": {},
+    "train_ways": None,
+    "train_shots": None,
+    "beta_schedule": None,
+    "beta_end": None,
+    "head_init": None,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,8 +194,9 @@ def _config_of(datasource: str, settings: dict[str, Any]) -> TrainingConfig:
         TypeError: if they are not a dictionary.
     """
     kind = find_source(datasource).config_class
-    settings = _LATER | settings
     known = {field.name for field in dataclasses.fields(kind)}
+    later = {name: x for name, x in _LATER.items() if name in known}
+    settings = later | settings
     for names, wrong in (
         (known - set(settings), "missing"),
         (set(settings) - known, "unknown"),

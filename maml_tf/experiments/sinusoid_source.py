@@ -70,7 +70,9 @@ class SinusoidSource(DataSource):
                 "pretrain_iterations": SinusoidConfig.metatrain_iterations,
                 "metatrain_iterations": 0,
             }
-        return SinusoidConfig(**with_method_defaults(self.name, {}, settings))
+        return SinusoidConfig(
+            **with_method_defaults(self.name, self.fields, {}, settings)
+        )
 
     def build(
         self, config: SinusoidConfig, data_dir: pathlib.Path
@@ -91,6 +93,8 @@ class SinusoidSource(DataSource):
             first_order=False,
             method=SinusoidConfig.method,
             method_settings={},
+            beta_schedule=None,
+            beta_end=None,
             alpha=SinusoidConfig.alpha,
             num_steps=SinusoidConfig.num_steps,
         )

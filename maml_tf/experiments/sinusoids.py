@@ -44,6 +44,13 @@ class SinusoidConfig(TrainingConfig):
                 "method",
                 "datasource",
             )
+        if self.method_settings.get("train_query_sets", 1) > 1:
+            raise ConfigError(
+                "train_query_sets is for images, whose query sets are "
+                "normalized. Leave it out, or choose another datasource.",
+                "train_query_sets",
+                "datasource",
+            )
 
     @property
     def run_name(self) -> str:

@@ -20,6 +20,7 @@ from maml_tf.experiments.settings import EvaluationSettings
 from maml_tf.export.saved_model import export_method
 from maml_tf.learner.evaluation import NUM_TASKS
 from maml_tf.learner.learner import Learner
+from maml_tf.methods.method import Method
 from maml_tf.methods.step_size import best_step_size
 from maml_tf.training.config import TrainingConfig
 from maml_tf.training.files import LOSSES, TrainingFiles
@@ -29,6 +30,7 @@ EVALUATION_SEED = 0  # the same held-out tasks for all runs
 
 # Candidates for fine-tuning a network that was not meta-trained.
 STEP_SIZES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+SEARCH_TASKS = 100  # validation tasks for those of a method
 
 
 class SupervisedExperiment(Experiment):
@@ -39,9 +41,6 @@ class SupervisedExperiment(Experiment):
         pretraining: trains it on all tasks jointly, before that.
         optimizers: the outer optimizers of joint training and meta-training.
         evaluation_shots: K of the standard evaluation.
-        statistics: whose statistics normalize a query set, one of
-            `losses.STATISTICS`, in the standard evaluation; None if there is
-            no choice.
         validates: whether training is validated, every `checkpoint_every`
             iterations.
         clip: bound of each element of the meta-gradient, or None.
@@ -52,7 +51,6 @@ class SupervisedExperiment(Experiment):
     validates = False
     clip: float | None = None
     evaluation_shots: Sequence[int]
-    statistics: str | None = None
 
     def __init__(
         self,
@@ -60,6 +58,7 @@ class SupervisedExperiment(Experiment):
         model: keras.Model,
         loss: ObjectiveFn,
         metrics: Sequence[str] = (),
+        method: Method | None = None,
     ):
         """
         Args:
@@ -67,10 +66,11 @@ class SupervisedExperiment(Experiment):
             model: the network, at its initial values.
             loss: of (targets, outputs), in training.
             metrics: as for `Learner`.
+            method: of meta-training; None takes that of the settings.
         """
         self.config = config
         self.learner = Learner(
-            model, loss, method=config.meta_method, metrics=metrics
+            model, loss, method=method or config.meta_method, metrics=metrics
         )
         self.pretraining = Learner(model, loss, method=config.joint_method)
         for learner in (self.learner, self.pretraining):
@@ -81,8 +81,8 @@ class SupervisedExperiment(Experiment):
             f"query_inputs=...{updates})"
         )
         self.optimizers = (
-            self._optimizer(self.pretraining),
-            self._optimizer(self.learner, self.clip),
+            self._optimizer(self.pretraining, config.beta),
+            self._optimizer(self.learner, config.outer_rate, self.clip),
         )
 
     @abc.abstractmethod
@@ -159,7 +159,7 @@ class SupervisedExperiment(Experiment):
                 validation=(
                     self.tasks("validation") if self.validates else None
                 ),
-                statistics="transductive",
+                statistics=self._validation_statistics,
                 steps_per_epoch=self.checkpoint_every,
                 directory=files,
                 progress=console,
@@ -190,6 +190,9 @@ class SupervisedExperiment(Experiment):
             alpha = 0.0
         if alpha is not None:
             self.learner.check_updates("alpha")
+        statistics = statistics or self.statistics or "transductive"
+        if statistics == "population":
+            self.learner.measure_population(self.tasks("train"))
         kind, objective = self.exported()
         export_method(
             path,
@@ -198,8 +201,15 @@ class SupervisedExperiment(Experiment):
             self.learner.params,
             alpha=alpha,
             kind=kind,
-            statistics=statistics or self.statistics or "transductive",
+            statistics=statistics,
         )
+
+    @property
+    def _validation_statistics(self) -> str:
+        """Those of evaluation; those of the population come after training."""
+        if self.statistics == "population":
+            return "joint"
+        return self.statistics or "transductive"
 
     def _evaluate(
         self, num_shots: int, settings: EvaluationSettings, trained: bool
@@ -210,6 +220,8 @@ class SupervisedExperiment(Experiment):
         if num_updates:
             num_updates = max(num_updates, NUM_UPDATES)
         shown: Sequence[str | None] = settings.statistics or [self.statistics]
+        if "population" in shown:
+            learner.measure_population(self.tasks("train"))
 
         def measure(split, num_tasks, alpha, statistics) -> np.ndarray:
             scores = learner.evaluate(
@@ -223,15 +235,17 @@ class SupervisedExperiment(Experiment):
 
         alpha, searched = settings.alpha, False
         if alpha is None and num_updates:
-            if trained and self.config.metatrain_iterations:
+            candidates = learner.method.step_sizes
+            if trained and self.config.metatrain_iterations and not candidates:
                 alpha = self.config.alpha
             elif trained and self.config.baseline == "oracle":
                 alpha = 0.0  # it knows the task
             else:
+                num_tasks = SEARCH_TASKS if candidates else NUM_TASKS
                 alpha = best_step_size(
-                    STEP_SIZES,
+                    candidates or STEP_SIZES,
                     lambda size: measure(
-                        "validation", NUM_TASKS, size, shown[0]
+                        "validation", num_tasks, size, shown[0]
                     ),
                     self.reports.better,
                     self.reports.worst,
@@ -257,15 +271,17 @@ class SupervisedExperiment(Experiment):
         ]
 
     def _optimizer(
-        self, learner: Learner, clip: float | None = None
+        self,
+        learner: Learner,
+        rate: float | keras.optimizers.schedules.LearningRateSchedule,
+        clip: float | None = None,
     ) -> keras.optimizers.Optimizer:
         """The original's Adam, or the optimizer that the method takes."""
-        beta = learner.method.outer_rate(self.config.beta)
         if learner.method.outer_optimizer == "adam":
             optimizer = keras.optimizers.Adam(
-                beta, epsilon=1e-8, clipvalue=clip
+                rate, epsilon=1e-8, clipvalue=clip
             )
         else:
             optimizer = keras.optimizers.get(learner.method.outer_optimizer)
-            optimizer.learning_rate = beta
+            optimizer.learning_rate = rate
         return learner.trainer.optimizer(optimizer)

@@ -29,7 +29,6 @@ ends in `_image_bytes`: its images are the contents of JPEG and PNG files.
 
 import os
 import pathlib
-import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -40,7 +39,12 @@ from maml_tf.core.losses import STATISTICS, squared_error
 from maml_tf.core.maml import LossFn, Params, StepSize
 from maml_tf.core.network import Network
 from maml_tf.datasets.image_preparation import ImagePreparation
-from maml_tf.errors import ConfigError, ExportError, check_whole_number
+from maml_tf.errors import (
+    ConfigError,
+    ExportError,
+    check_whole_number,
+    reason,
+)
 from maml_tf.export.about import (
     check_images,
     checked_names,
@@ -48,7 +52,7 @@ from maml_tf.export.about import (
     write_description,
 )
 from maml_tf.export.signatures import Answers, Served
-from maml_tf.files import SCRATCH_SUFFIX
+from maml_tf.files import WILDCARDS, has_wildcards, scratch_directory
 from maml_tf.layers.normalization import has_batch_norm
 from maml_tf.methods.maml import MAML
 from maml_tf.methods.method import Method
@@ -78,7 +82,7 @@ def export_adaptation(
         options: as for `export_method`.
 
     Raises:
-        ValueError, ExportError, OSError: as for `export_method`.
+        ValueError, ExportError: as for `export_method`.
     """
     network = Network(model, squared_error, loss)
     moving = [True] * len(network.theta) if adapts is None else list(adapts)
@@ -140,8 +144,8 @@ def export_method(
 
     Raises:
         ValueError, ConfigError: if an argument is invalid.
-        ExportError: if the directory exists and is not empty.
-        OSError: if it cannot be written.
+        ExportError: if the directory exists and is not empty or cannot be
+            written, or the statistics are joint.
     """
     for name, value, known in (
         ("kind", kind, KINDS),
@@ -151,6 +155,7 @@ def export_method(
             raise ValueError(
                 f"{name} must be one of {known}. Received: {name}={value!r}"
             )
+    check_exportable(statistics)
     path = directory_of(path, version)
     model = network.model
     method = method.bind(network)
@@ -217,6 +222,20 @@ def export_method(
     )
 
 
+def check_exportable(statistics: str) -> None:
+    """Checks that an export can normalize by such statistics.
+
+    Raises:
+        ExportError: if it cannot.
+    """
+    if statistics == "joint":
+        raise ExportError(
+            "An export adapts before it knows the query set, so it cannot take "
+            "joint statistics. Choose others, such as statistics=support.",
+            "statistics",
+        )
+
+
 def directory_of(path: str | os.PathLike, version: int | None) -> pathlib.Path:
     """Where an export goes.
 
@@ -236,9 +255,19 @@ def check_free(path: pathlib.Path) -> None:
     """Checks that an export can be written.
 
     Raises:
-        ExportError: if `path` exists and is not an empty directory.
+        ExportError: if `path` exists and is not an empty directory, or
+            TensorFlow could not load it from there.
     """
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    if has_wildcards(path):
+        raise ExportError(
+            "TensorFlow cannot load a SavedModel from a path with "
+            f"{' or '.join(WILDCARDS)}. Choose another directory than {path}."
+        )
+    try:
+        free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    except (OSError, ValueError) as e:
+        raise _unwritable(path, e) from e
+    if not free:
         raise ExportError(
             f"{path} already exists. Remove it, or choose another directory to "
             "export to."
@@ -287,19 +316,26 @@ def write_saved_model(
         about: what `export.json` says, besides format and version.
 
     Raises:
-        OSError: if it cannot be written.
+        ExportError: if it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=f".{path.name}.", suffix=SCRATCH_SUFFIX, dir=path.parent
-    ) as scratch:
-        written = pathlib.Path(scratch) / path.name
-        tf.saved_model.save(
-            module,
-            str(written),
-            signatures,
-            # Only needed to differentiate a loaded model.
-            tf.saved_model.SaveOptions(experimental_custom_gradients=False),
-        )
-        write_description(written, about)
-        os.rename(written, path)
+    try:
+        with scratch_directory(path.parent) as scratch:
+            written = scratch / path.name
+            tf.saved_model.save(
+                module,
+                str(written),
+                signatures,
+                # Only of use to differentiate a loaded model.
+                tf.saved_model.SaveOptions(experimental_custom_gradients=False),
+            )
+            write_description(written, about)
+            os.rename(written, path)
+    except (OSError, tf.errors.OpError) as e:
+        raise _unwritable(path, e) from e
+
+
+def _unwritable(path: pathlib.Path, error: Exception) -> ExportError:
+    return ExportError(
+        f"Cannot write to {path} ({reason(error)}). Free some space, or choose "
+        "another directory to export to."
+    )

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from maml_tf.core.losses import Batch
+from maml_tf.core.losses import POPULATION, Batch, references
 from maml_tf.core.maml import StepSize
 from maml_tf.core.network import Network, weight_names
 from maml_tf.core.task_loops import mapped
@@ -125,7 +125,7 @@ class Served:
 
     @property
     def _adapts_weights(self) -> bool:
-        return bool(self.method.test_steps)
+        return self.method.fixed_outputs and bool(self.method.test_steps)
 
     @property
     def _params(self) -> list[tf.Tensor]:
@@ -221,7 +221,8 @@ class Served:
         alpha = self.alpha
         if alpha is None:
             alpha = self.method.step_size(self.network, params)
-        state = self.method.begin(self.network, params, support)
+        reference = POPULATION if self.statistics == "population" else None
+        state = self.method.begin(self.network, params, support, reference)
         if num_updates is None:
             return state
 
@@ -237,14 +238,15 @@ class Served:
         )[1]
 
     def _outputs(self, state: State, tensors: Tensors) -> Tensors:
-        reference = None
+        support = None
         if self.statistics == "support":
-            reference = self._inputs("support_inputs", tensors)
+            support = self._inputs("support_inputs", tensors)
         query = self._inputs("query_inputs", tensors)
-        return self._answer(state, query, reference)
+        return self._answer(state, query, support)
 
     @tf.function(autograph=False)
-    def _answer(self, state: State, query: Any, reference: Any) -> Tensors:
+    def _answer(self, state: State, query: Any, support: Any) -> Tensors:
+        reference = references(self.statistics, support, query).query
         outputs = self.method.predict(
             self.network, self._params, state, query, reference
         )

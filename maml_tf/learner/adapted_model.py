@@ -9,17 +9,24 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.core.losses import STATISTICS, Batch
+from maml_tf.core.losses import STATISTICS, Batch, references
 from maml_tf.core.maml import Params
 from maml_tf.core.network import Network
 from maml_tf.datasets.image_preparation import ImagePreparation
-from maml_tf.errors import ConfigError
+from maml_tf.errors import ConfigError, reason
 from maml_tf.export.adapted import export_adapted
+from maml_tf.files import scratch_directory
 from maml_tf.layers.normalization import has_batch_norm
+from maml_tf.learner.examples import Examples
 from maml_tf.learner.exporting import classifies
 from maml_tf.learner.metrics import names_of
 from maml_tf.learner.model_checks import check_normalization, plain_copy
-from maml_tf.learner.objectives import Objective
+from maml_tf.learner.objectives import (
+    BINARY,
+    CATEGORICAL,
+    SPARSE,
+    Objective,
+)
 from maml_tf.methods.method import Method, State
 from maml_tf.tasks import batches
 
@@ -30,6 +37,8 @@ class AdaptedModel:
     Attributes:
         state: result of adaptation: adapted weights, prototypes, ...
         losses: the loss on the support set before each update, floats.
+        classes: the support set's classes in the order of the outputs, if its
+            labels were text; else None.
     """
 
     def __init__(
@@ -41,6 +50,8 @@ class AdaptedModel:
         support: Batch,
         losses: Sequence[float],
         objectives: Sequence[Objective],
+        examples: Examples,
+        classes: tuple[str, ...] | None,
     ):
         """
         Args:
@@ -51,14 +62,18 @@ class AdaptedModel:
             support: the support set it was made from.
             losses: see the attribute.
             objectives: the loss and the metrics.
+            examples: makes arrays of what users give.
+            classes: see the attribute.
         """
         self.state = state
         self.losses = losses
+        self.classes = classes
         self._network = network
         self._method = method
         self._params = params
         self._support = support
         self._objectives = objectives
+        self._examples = examples
         self._spec = batches.spec_of(support)
 
     @property
@@ -84,21 +99,46 @@ class AdaptedModel:
                 takes; for a single example `x[None]`.
             statistics: those that batch normalization uses: "support", the
                 support set's mean and variance, so that predictions do not
-                depend on each other; or "transductive", those of `x` itself, as
-                in the paper.
+                depend on each other; "transductive", those of `x` itself, as
+                in the paper; "joint", those of both together; or "population",
+                those that `Learner.measure_population` found.
 
         Raises:
             DataError: if `x` is not like the examples of the support set.
-            ConfigError: if `statistics` is neither.
+            ConfigError: if `statistics` is none of them.
         """
-        check_statistics(self._network.model, statistics)
-        inputs = batches.as_batch(x, (), self._dtype).inputs
-        batches.check_spec(batches.spec_of(inputs), self._spec.inputs, "inputs")
-        reference = self._support.inputs if statistics == "support" else None
-        outputs = self._method.predict(
-            self._network, self._params, self.state, inputs, reference
-        )
+        outputs = self._outputs(x, statistics)
         return tf.nest.map_structure(lambda y: y.numpy(), outputs)
+
+    def classify(self, x: Any, statistics: str = "support") -> np.ndarray:
+        """The most likely class of each example.
+
+        Args:
+            x, statistics: as for `predict`.
+
+        Returns:
+            Class numbers [examples], or the names that the support set's labels
+            had.
+
+        Raises:
+            DataError, ConfigError: as for `predict`, and if the loss is none of
+                classification.
+        """
+        outputs = self.predict(x, statistics)
+        loss = self._objectives[0]
+        if loss.kind == BINARY:
+            threshold = 0.0 if loss.from_logits else 0.5
+            numbers = (outputs > threshold).astype(np.int64)
+            if outputs.ndim > 1 and outputs.shape[-1] == 1:
+                numbers = numbers[..., 0]
+        elif loss.kind in (SPARSE, CATEGORICAL):
+            count = len(self.classes) if self.classes else outputs.shape[-1]
+            numbers = outputs[..., :count].argmax(axis=-1)
+        else:
+            raise ConfigError(
+                f"{loss.name} is no loss of classification. Use predict."
+            )
+        return np.array(self.classes)[numbers] if self.classes else numbers
 
     def evaluate(
         self, x: Any, y: Any, statistics: str = "support"
@@ -112,12 +152,15 @@ class AdaptedModel:
         Raises:
             DataError, ConfigError: as for `predict`, and if targets do not fit.
         """
-        batch = batches.as_batch(x, y, self._dtype)
+        batch = Batch(
+            self._examples.inputs(x, self._spec.inputs),
+            self._examples.targets(y, self._spec.targets, self.classes),
+        )
         batches.check_sizes(batch)
         batches.check_spec(
             batches.spec_of(batch.targets), self._spec.targets, "targets"
         )
-        outputs = self.predict(batch.inputs, statistics)
+        outputs = self._outputs(batch.inputs, statistics)
         loss = self._objectives[0]
         if loss.kind is not None:
             loss.check_targets(batch.targets, outputs.shape[-1])
@@ -145,17 +188,24 @@ class AdaptedModel:
         """Saves `to_keras()` as a .keras file, for `keras.models.load_model`.
 
         Raises:
-            ConfigError: if the path does not end in .keras, or the model cannot
-                be copied.
+            ConfigError: if the path does not end in .keras or cannot be
+                written, or the model cannot be copied.
         """
         path = pathlib.Path(path)
         if path.suffix != ".keras":
             raise ConfigError(
                 f"An adapted model is saved as a .keras file. Received: {path}"
             )
-        scratch = path.with_name(f".writing-{path.name}")
-        self.to_keras().save(scratch)
-        os.replace(scratch, path)
+        copy = self.to_keras()
+        try:
+            with scratch_directory(path.parent) as scratch:
+                copy.save(scratch / "model.keras")
+                os.replace(scratch / "model.keras", path)
+        except OSError as e:
+            raise ConfigError(
+                f"Cannot write to {path} ({reason(e)}). Free some space, or "
+                "choose another file."
+            ) from e
 
     def export(
         self,
@@ -176,7 +226,7 @@ class AdaptedModel:
             images: adds a signature that takes JPEG and PNG files; `prepare`
                 of the tasks that `tasks_from_folder` gives.
             class_names: the names of classes 0, 1, ..., which answers then
-                hold.
+                hold; None: the labels of the support set, if they are text.
             version: writes to a directory of this number in `path`, as
                 TensorFlow Serving wants it.
 
@@ -185,31 +235,56 @@ class AdaptedModel:
             ExportError: if the directory exists and is not empty.
         """
         check_statistics(self._network.model, statistics)
-        by_support = statistics == "support" and has_batch_norm(
-            self._network.model
-        )
+        if not has_batch_norm(self._network.model):
+            statistics = "transductive"  # nothing depends on the support set
         example = tf.nest.map_structure(lambda x: x[:1], self._support.inputs)
         outputs = self.predict(example, statistics)
         classified = classifies(self._objectives[0], self._spec.targets)
+        num_ways = outputs.shape[-1] if classified else None
+        known = self.classes
+        if class_names is None and known and len(known) == num_ways:
+            class_names = known
         export_adapted(
             path,
             self._network,
             self._method,
             self._params,
-            self.state,
-            self._support.inputs if by_support else None,
+            self._state_by(
+                references(statistics, self._support.inputs, example).support
+            ),
+            self._support.inputs,
             self._spec.inputs,
+            statistics=statistics,
             classifies=classified,
-            num_ways=outputs.shape[-1] if classified else None,
+            num_ways=num_ways,
             from_logits=self._objectives[0].from_logits is not False,
             images=images,
             class_names=class_names,
             version=version,
         )
 
-    @property
-    def _dtype(self) -> str:
-        return self._params[0].dtype.name
+    def _outputs(self, x: Any, statistics: str) -> Any:
+        """What `predict` returns, as tensors with their masks."""
+        check_statistics(self._network.model, statistics)
+        inputs = self._examples.inputs(x, self._spec.inputs)
+        batches.check_spec(batches.spec_of(inputs), self._spec.inputs, "inputs")
+        normalizing = references(statistics, self._support.inputs, inputs)
+        return self._method.predict(
+            self._network,
+            self._params,
+            self._state_by(normalizing.support),
+            inputs,
+            normalizing.query,
+        )
+
+    def _state_by(self, reference: Any) -> State:
+        """The state, where `reference` normalizes the support set."""
+        if reference is None or self.losses:
+            return self.state
+        # What embeds the support set, normalizes it likewise.
+        return self._method.begin(
+            self._network, self._params, self._support, reference
+        )
 
     def __repr__(self) -> str:
         count = len(tf.nest.flatten(self._support)[0])

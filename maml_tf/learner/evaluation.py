@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.core.losses import ObjectiveFn
+from maml_tf.core.losses import ObjectiveFn, References, references
 from maml_tf.core.maml import Params, StepSize, Task
 from maml_tf.core.network import Network
 from maml_tf.core.task_loops import TaskLoop, loops_for, trace_with_best_loop
@@ -41,8 +42,9 @@ class Evaluator:
         self._network = network
         self._method = method
         self._objectives = objectives
-        self._by_support = statistics == "support"
-        self._measure: Callable[..., tf.Tensor] | None = None
+        self._statistics = statistics
+        # By number of tasks: the loop that runs one may not run several.
+        self._measure: dict[int, Callable[..., tf.Tensor]] = {}
 
     def __call__(
         self,
@@ -63,9 +65,9 @@ class Evaluator:
             num_updates: number of updates.
 
         Returns:
-            [num_objectives, num_tasks, num_updates + 1], of the dtype of
-            theta; column 0 is the query set before adaptation (the original
-            reports the support set there).
+            [num_objectives, num_tasks, num_updates + 1], float64 if theta is
+            and else float32; column 0 is the query set before adaptation (the
+            original reports the support set there).
         """
         values = []
         for first in range(0, num_tasks, CHUNK):
@@ -86,31 +88,42 @@ class Evaluator:
             lambda a: tf.convert_to_tensor(a, params[0].dtype), sizes
         )
         arguments = params, tasks, sizes, tf.constant(num_updates)
-        if self._measure is None:
-            self._measure = trace_with_best_loop(
+        count = len(tf.nest.flatten(tasks)[0])
+        if count not in self._measure:
+            self._measure[count] = trace_with_best_loop(
                 self._build,
                 *arguments,
                 loops=loops_for(self._network.model),
             ).function
-        return self._measure(*arguments).numpy().transpose(1, 2, 0)
+        return self._measure[count](*arguments).numpy().transpose(1, 2, 0)
 
     def _build(self, loop: TaskLoop):
         method, network = self._method, self._network
 
+        def normalizing(task: Task) -> References:
+            return references(
+                self._statistics, task.support.inputs, task.query.inputs
+            )
+
         def measure_one(params: Params, state: State, task: Task) -> tf.Tensor:
-            reference = task.support.inputs if self._by_support else None
             outputs = method.predict(
-                network, params, state, task.query.inputs, reference
+                network,
+                params,
+                state,
+                task.query.inputs,
+                normalizing(task).query,
             )
             values = (
                 tf.reduce_mean(objective(task.query.targets, outputs))
                 for objective in self._objectives
             )
-            return tf.stack([tf.cast(x, params[0].dtype) for x in values])
+            return tf.stack([tf.cast(x, _dtype_of(params)) for x in values])
 
         def measure(params, tasks, alpha, num_updates):
             def begin(task: Task) -> State:
-                return method.begin(network, params, task.support)
+                return method.begin(
+                    network, params, task.support, normalizing(task).support
+                )
 
             def measure_state(pair: tuple[State, Task]) -> tf.Tensor:
                 return measure_one(params, *pair)
@@ -130,7 +143,7 @@ class Evaluator:
                 return i + 1, states, values.write(i, tf.transpose(measured))
 
             columns = num_updates + 1
-            values = tf.TensorArray(params[0].dtype, columns)
+            values = tf.TensorArray(_dtype_of(params), columns)
             _, _, values = tf.while_loop(
                 lambda i, *_: i < columns,
                 body,
@@ -139,3 +152,9 @@ class Evaluator:
             return values.stack()
 
         return measure
+
+
+def _dtype_of(params: Params) -> str:
+    """The dtype of measured values."""
+    found: str = keras.backend.result_type(params[0].dtype.name, "float32")
+    return found

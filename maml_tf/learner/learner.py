@@ -14,17 +14,21 @@ from rich.console import Console
 from maml_tf.core.losses import Batch
 from maml_tf.core.maml import LossFn, Params, StepSize
 from maml_tf.core.network import Network
+from maml_tf.core.population import take_statistics
 from maml_tf.core.task_stream import TaskStream
 from maml_tf.datasets.image_preparation import ImagePreparation
 from maml_tf.errors import ConfigError, check_whole_number
 from maml_tf.layers.normalization import has_batch_norm
 from maml_tf.learner import exporting, saving
 from maml_tf.learner.adapted_model import AdaptedModel, check_statistics
+from maml_tf.learner.batch_checks import BatchChecks
 from maml_tf.learner.evaluation import NUM_TASKS, Evaluator
+from maml_tf.learner.keras_losses import activation_of
 from maml_tf.learner.metrics import as_metric, names_of
 from maml_tf.learner.model_checks import check_model
-from maml_tf.learner.objectives import BINARY, ELEMENTWISE, as_loss
+from maml_tf.learner.objectives import DISTANCES, as_loss, check_method
 from maml_tf.learner.scores import Scores
+from maml_tf.learner.step_sizes import checked_step_size
 from maml_tf.learner.task_checks import CheckedTasks, TaskChecks
 from maml_tf.learner.trainer import Trainer
 from maml_tf.methods.maml import MAML
@@ -37,6 +41,9 @@ from maml_tf.training.validation import (
     VALIDATION_TASKS,
     Validation,
 )
+
+POPULATION_SIZE = 2000  # examples that `measure_population` takes
+POPULATION_BATCH = 200  # of these at once
 
 
 class Learner:
@@ -65,7 +72,8 @@ class Learner:
     ):
         """
         Args:
-            model: any built Keras model without random layers.
+            model: any built Keras model. Dropout and other layers that draw
+                random numbers do so in `fit` only.
             loss: the name of a Keras loss, a Keras loss, or a function of
                 (targets, outputs). A cross-entropy given by name takes outputs
                 as logits, unless the network ends in softmax or sigmoid. Losses
@@ -79,8 +87,8 @@ class Learner:
                 change it; None adapts all but the offsets and scales of
                 normalization, as in the paper. All are meta-learned.
             first_order: leave out second derivatives: faster, less exact.
-            metrics: "accuracy", names of Keras losses, or functions of
-                (targets, outputs).
+            metrics: "accuracy", names of Keras losses or metrics, such objects,
+                or functions of (targets, outputs).
             learn_alpha: meta-learn a step size for each element that adapts,
                 starting from `alpha` (Li et al. 2017).
 
@@ -106,12 +114,10 @@ class Learner:
                 "pass settings to the method, as in method=maml_tf.MAML("
                 "alpha=0.1)."
             )
-        objective = as_loss(loss, model)
-        if not method.fixed_outputs and objective.kind in (BINARY, ELEMENTWISE):
-            raise ConfigError(
-                f"{method.name} classifies, but the loss is {objective.name}. "
-                "Use 'sparse_categorical_crossentropy', or another method."
-            )
+        objective = as_loss(
+            loss, activation_of(model) if method.fixed_outputs else DISTANCES
+        )
+        check_method(objective, method)
         self.objectives = [objective]
         self.objectives += [as_metric(metric, objective) for metric in metrics]
         self._names = names_of(self.objectives)
@@ -119,12 +125,27 @@ class Learner:
         self.name = model.name
         self.network = Network(model, objective)
         self.method = method.bind(self.network)
-        self.method_variables = self.method.variables(self.network)
+        self._descended = self.method.variables(self.network)
+        self._carried = self.method.carried(self.network)
         self.checks = TaskChecks(
-            self.network, self.method, objective, lambda: self.params
+            self.network, self.method, self.objectives, lambda: self.params
         )
-        self.trainer = self._trainer()
+        self.trainer = self._new_trainer()
         self._evaluators: dict[str, Evaluator] = {}
+        # Iterations after which the population's statistics were measured.
+        self.population_of: int | None = None
+
+    @functools.cached_property
+    def _outer_optimizer(self) -> keras.optimizers.Optimizer:
+        optimizer = keras.optimizers.get(self.method.outer_optimizer)
+        rate = self.method.outer_rate(float(optimizer.learning_rate))
+        optimizer.learning_rate = rate
+        return optimizer
+
+    @property
+    def method_variables(self) -> list[keras.Variable]:
+        """What the method learns or carries along beside theta."""
+        return [*self._descended, *self._carried]
 
     @property
     def loss(self) -> LossFn:
@@ -168,7 +189,7 @@ class Learner:
         iterations: int,
         *,
         meta_batch_size: int = 16,
-        optimizer: str | keras.optimizers.Optimizer | None = None,
+        optimizer: str | dict | keras.optimizers.Optimizer | None = None,
         validation: TaskStream | None = None,
         statistics: str = "support",
         steps_per_epoch: int = VALIDATE_EVERY,
@@ -183,12 +204,17 @@ class Learner:
         and ends with the same weights as an uninterrupted run.
 
         Args:
-            tasks: the training tasks.
+            tasks: the training tasks. Methods that learn to classify batches
+                of all classes make these of the stream.
             iterations: meta-steps to take; with a directory, the total to be
                 taken there, so that the same call resumes after a stop.
             meta_batch_size: tasks per meta-step.
-            optimizer: the outer optimizer; None takes the method's, usually
-                Adam. One given by name is kept for later calls.
+            optimizer: the outer optimizer, by its name, its configuration or
+                itself; None takes the method's, usually Adam, at Keras'
+                learning rate, which falls if the method says so. One given by
+                name is kept for later calls. As in Keras' `fit`, it scales the
+                loss, decays weights, and at the end replaces the weights with
+                their averages.
             validation: 200 of these tasks are evaluated at the end of each
                 epoch.
             statistics: as for `evaluate`, in validation.
@@ -216,8 +242,13 @@ class Learner:
             ("steps_per_epoch", steps_per_epoch),
         ):
             check_whole_number(name, value, least=1)
-        stream = CheckedTasks(tasks, self.checks)
-        outer = self.trainer.optimizer(optimizer or self.method.outer_optimizer)
+        # Python's own integers, which JSON takes.
+        iterations, meta_batch_size = int(iterations), int(meta_batch_size)
+        steps_per_epoch = int(steps_per_epoch)
+        stream = self._training_stream(tasks)
+        outer = self.trainer.optimizer(
+            self._outer_optimizer if optimizer is None else optimizer
+        )
         end = self.iterations + iterations
         with contextlib.ExitStack() as stack:
             files: TrainingFiles | None
@@ -253,8 +284,10 @@ class Learner:
             method=self.method,
             metrics=[metric.given for metric in self.objectives[1:]],
         )
-        other.method_variables = self.method_variables
-        other.trainer = other._trainer()
+        other._descended, other._carried = self._descended, self._carried
+        other.trainer = other._new_trainer()
+        other.start_at(self.iterations)
+        other.population_of = self.population_of
         return other
 
     def start_at(self, iteration: int) -> None:
@@ -303,8 +336,9 @@ class Learner:
         Raises:
             ConfigError, DataError: if tasks and model do not fit each other.
         """
-        check_statistics(self.model, statistics)
+        self.check_statistics(statistics)
         check_whole_number("num_tasks", num_tasks, least=1)
+        num_tasks = int(num_tasks)
         num_steps = self._updates(num_steps)
         if statistics not in self._evaluators:
             self._evaluators[statistics] = Evaluator(
@@ -322,6 +356,55 @@ class Learner:
             statistics if has_batch_norm(self.model) else None,
         )
 
+    def measure_population(
+        self, tasks: TaskStream, num_images: int = POPULATION_SIZE
+    ) -> None:
+        """Takes the moving statistics of batch normalization from examples.
+
+        `statistics="population"` uses them. `fit` changes the weights and not
+        these statistics, so measure again after it.
+
+        Args:
+            tasks: training tasks; the support sets of the first are used.
+            num_images: examples to use, at least.
+
+        Raises:
+            ConfigError, DataError: if tasks and model do not fit each other.
+        """
+        check_whole_number("num_images", num_images, least=1)
+        stream = CheckedTasks(tasks, self.checks)
+        size = len(tf.nest.flatten(stream.tasks(0, 1).support)[0][0])
+        together = max(1, POPULATION_BATCH // size)
+
+        def batches():
+            for first in range(0, -(-num_images // size), together):
+                yield tf.nest.map_structure(
+                    lambda x: x.reshape(-1, *x.shape[2:]),
+                    stream.tasks(first, together).support.inputs,
+                )
+
+        take_statistics(self.model, batches())
+        self.population_of = self.iterations
+
+    def check_statistics(self, statistics: str) -> None:
+        """Checks that batch normalization can use such statistics.
+
+        Raises:
+            ConfigError: if it cannot.
+        """
+        check_statistics(self.model, statistics)
+        if (
+            statistics == "population"
+            and has_batch_norm(self.model)
+            and self.population_of != self.iterations
+        ):
+            raise ConfigError(
+                "The population's statistics were not measured for these "
+                "weights. Call learner.measure_population(tasks) with training "
+                "tasks first, or use other statistics.",
+                "statistics",
+            )
+
     def adapt(
         self,
         support_x: Any,
@@ -333,14 +416,15 @@ class Learner:
 
         Args:
             support_x: inputs [examples, ...], or a structure of them.
-            support_y: targets [examples, ...].
+            support_y: targets [examples, ...]. Labels may be text, which is
+                numbered in alphabetical order.
             num_steps: updates; None: the method's, for MAML as in training.
             alpha: size of a step; None: as in training.
 
         Raises:
             ConfigError, DataError: if examples and model do not fit.
         """
-        support = self.checks.support(support_x, support_y)
+        support, classes = self.checks.support(support_x, support_y)
         alpha = self._step_size(alpha)
         params = self.params
         state = self.method.begin(self.network, params, support)
@@ -358,6 +442,8 @@ class Learner:
             support,
             losses,
             self.objectives,
+            self.checks.examples,
+            classes,
         )
 
     def export(
@@ -391,7 +477,7 @@ class Learner:
                 invalid.
             ExportError: if the directory exists and is not empty.
         """
-        check_statistics(self.model, statistics)
+        self.check_statistics(statistics)
         exporting.export(
             self,
             path,
@@ -418,6 +504,7 @@ class Learner:
         loss: Any = None,
         metrics: Sequence[Any] | None = None,
         custom_objects: dict[str, Any] | None = None,
+        safe_mode: bool = True,
     ) -> "Learner":
         """Loads a learner that `save` wrote.
 
@@ -425,11 +512,13 @@ class Learner:
             path: the directory.
             loss, metrics: must be given again if they were functions.
             custom_objects: the user's own layers and functions, by name.
+            safe_mode: whether to refuse a model that holds Python code, such as
+                the lambda of a Lambda layer.
 
         Raises:
             ConfigError: if the learner cannot be restored.
         """
-        return saving.load(cls, path, loss, metrics, custom_objects)
+        return saving.load(cls, path, loss, metrics, custom_objects, safe_mode)
 
     def __repr__(self) -> str:
         return (
@@ -437,19 +526,41 @@ class Learner:
             f"{self.objectives[0].name}, {self.iterations} iterations>"
         )
 
-    def _trainer(self) -> Trainer:
+    def _new_trainer(self) -> Trainer:
         return Trainer(
             self.model,
             functools.partial(self.method.task_gradient, self.network),
-            self.method_variables,
+            self._descended,
+            self._carried,
             self.method.anneals,
+            self.method.differentiates_updates,
+        )
+
+    def _training_stream(self, tasks: TaskStream) -> CheckedTasks:
+        if self.method.train_batch_size is None:
+            return CheckedTasks(tasks, self.checks)
+        if not hasattr(tasks, "labelled_batches"):
+            raise ConfigError(
+                f"{self.method.name} trains on labelled batches of all "
+                "classes, and this stream has none. Use tasks_from_arrays or "
+                "tasks_from_folder, or give your stream a method "
+                "labelled_batches(batch_size)."
+            )
+        return CheckedTasks(
+            tasks.labelled_batches(self.method.train_batch_size),
+            BatchChecks(
+                self.network,
+                self.objectives[0],
+                self.checks.examples,
+                self.method.num_classes,
+            ),
         )
 
     def _step_size(self, alpha: StepSize | None) -> StepSize | None:
         if alpha is None:
             return self.alpha
         self.check_updates("alpha")
-        return alpha
+        return checked_step_size(alpha, self.model.trainable_variables)
 
     def _updates(self, num_steps: int | None) -> int:
         if num_steps is None:
@@ -457,7 +568,7 @@ class Learner:
         check_whole_number("num_steps", num_steps, least=0)
         if num_steps:
             self.check_updates("num_steps")
-        return num_steps
+        return int(num_steps)
 
     def _validation(
         self,

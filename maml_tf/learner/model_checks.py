@@ -10,6 +10,7 @@ from maml_tf.core.losses import Batch
 from maml_tf.core.maml import Params
 from maml_tf.core.model_copies import copy_model
 from maml_tf.core.network import Network
+from maml_tf.core.population import take_statistics
 from maml_tf.errors import ConfigError, DataError, first_lines
 from maml_tf.layers.activation import ReLU
 from maml_tf.layers.convolution import Conv2D
@@ -19,10 +20,13 @@ from maml_tf.layers.normalization import (
     all_layers,
 )
 from maml_tf.layers.normalized_convolution import NormalizedConv2D
+from maml_tf.layers.randomness import generators_of
+from maml_tf.layers.resizing import EXACT_RESIZING
 from maml_tf.methods.method import Method
 
 _PLAIN_LAYERS = {
     **{exact: plain for plain, exact in EXACT_LAYERS.items()},
+    **{exact: plain for plain, exact in EXACT_RESIZING.items()},
     Conv2D: keras.layers.Conv2D,
     NormalizedConv2D: keras.Sequential,
     ReLU: keras.layers.ReLU,
@@ -30,7 +34,7 @@ _PLAIN_LAYERS = {
 
 
 def check_model(model: keras.Model) -> None:
-    """Checks that a model has weights to learn and is deterministic.
+    """Checks that a model has weights to learn.
 
     Raises:
         ConfigError: if it has not, or is not.
@@ -49,13 +53,16 @@ def check_model(model: keras.Model) -> None:
             f"{model.name} has no trainable variables, so nothing can be "
             "learned. Give it layers with weights, or set trainable=True."
         )
-    random = [x.path or x.name for x in all_layers(model) if _is_random(x)]
-    if random:
-        raise ConfigError(
-            "Layers that draw random numbers would draw the same ones in every "
-            f"update and prediction: {', '.join(random)}. Remove them, or set "
-            "their rate to 0 (layer.rate = 0.0)."
-        )
+    if not generators_of(model):
+        return
+    for layer in all_layers(model):
+        if _is_own_batch_norm(layer) and type(layer) not in EXACT_LAYERS:
+            raise ConfigError(
+                f"{layer.path}, a {type(layer).__name__}, cannot be told from "
+                "outside to normalize by the batch while layers that draw "
+                "random numbers are off. Derive it from "
+                "maml_tf.BatchNormalization, or take out the random layers."
+            )
 
 
 def check_normalization(model: keras.Model) -> None:
@@ -65,9 +72,7 @@ def check_normalization(model: keras.Model) -> None:
         ConfigError: if a layer of the user's own cannot.
     """
     for layer in all_layers(model):
-        if isinstance(
-            layer, keras.layers.BatchNormalization
-        ) and not isinstance(layer, BatchNormalization):
+        if _is_own_batch_norm(layer):
             raise ConfigError(
                 f"{layer.path}, a {type(layer).__name__}, always normalizes a "
                 "batch by its own statistics. Use statistics='transductive', "
@@ -135,7 +140,14 @@ def ignored_by(
             outputs = method.predict(network, both, state, batch.inputs)
             value = tf.reduce_mean(network.objective(batch.targets, outputs))
         gradients = tape.gradient(value, theta)
-    except (ValueError, TypeError, tf.errors.OpError, LookupError) as e:
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+        NotImplementedError,
+        tf.errors.OpError,
+        LookupError,
+    ) as e:
         raise ConfigError(
             "The loss cannot be computed for these targets and the network's "
             f"outputs: targets of shapes "
@@ -170,35 +182,17 @@ def plain_copy(
     for variable, value in zip(copy.trainable_variables, theta, strict=True):
         variable.assign(value)
     if statistics_of is not None:
-        _take_statistics(copy, statistics_of)
+        take_statistics(copy, [statistics_of])
     for layer in all_layers(copy):
         layer.__class__ = _PLAIN_LAYERS.get(type(layer), type(layer))
     return copy
 
 
-def _take_statistics(model: keras.Model, inputs) -> None:
-    layers = [
-        x
-        for x in all_layers(model)
-        if isinstance(x, keras.layers.BatchNormalization)
-    ]
-    momenta = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.momentum = 0.0
-    model(inputs, training=True)
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
-
-
-def _is_random(layer: keras.layers.Layer) -> bool:
-    if getattr(layer, "seed_generator", None) is None:
-        return False
-    rates = [
-        getattr(layer, name)
-        for name in ("rate", "dropout", "recurrent_dropout")
-        if isinstance(getattr(layer, name, None), int | float)
-    ]
-    return not rates or any(rates)
+def _is_own_batch_norm(layer: keras.layers.Layer) -> bool:
+    """Whether a layer is batch normalization of Keras' or the user's own."""
+    return isinstance(
+        layer, keras.layers.BatchNormalization
+    ) and not isinstance(layer, BatchNormalization)
 
 
 def named(flags: Sequence[bool], model: keras.Model) -> str:

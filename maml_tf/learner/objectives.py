@@ -8,52 +8,33 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from maml_tf.core.losses import compared
 from maml_tf.errors import ConfigError, DataError
-
-# Kinds of targets: integer labels; one-hot or probabilities; 0 or 1; or
-# anything compared with outputs element by element.
-SPARSE, CATEGORICAL, BINARY, ELEMENTWISE = (
-    "sparse",
-    "categorical",
-    "binary",
-    "elementwise",
-)
-
-_CROSS_ENTROPIES = {
-    f"{kind}_crossentropy": loss
-    for kind, loss in (
-        ("sparse_categorical", keras.losses.SparseCategoricalCrossentropy),
-        ("categorical", keras.losses.CategoricalCrossentropy),
-        ("binary", keras.losses.BinaryCrossentropy),
-    )
-}
-_KINDS = {
-    keras.losses.SparseCategoricalCrossentropy: SPARSE,
-    keras.losses.sparse_categorical_crossentropy: SPARSE,
-    keras.losses.CategoricalCrossentropy: CATEGORICAL,
-    keras.losses.categorical_crossentropy: CATEGORICAL,
-    keras.losses.BinaryCrossentropy: BINARY,
-    keras.losses.binary_crossentropy: BINARY,
-} | dict.fromkeys(
-    (
-        keras.losses.MeanSquaredError,
-        keras.losses.mean_squared_error,
-        keras.losses.MeanAbsoluteError,
-        keras.losses.mean_absolute_error,
-        keras.losses.MeanAbsolutePercentageError,
-        keras.losses.mean_absolute_percentage_error,
-        keras.losses.MeanSquaredLogarithmicError,
-        keras.losses.mean_squared_logarithmic_error,
-        keras.losses.Huber,
-        keras.losses.huber,
-        keras.losses.LogCosh,
-        keras.losses.log_cosh,
-        keras.losses.Poisson,
-        keras.losses.poisson,
-    ),
+from maml_tf.learner.keras_losses import (
+    BINARY,
+    CATEGORICAL,
     ELEMENTWISE,
+    GROUPS,
+    POSITIVE,
+    PROBABILITIES,
+    SEQUENCE,
+    SIGNS,
+    SPARSE,
+    TOLD,
+    TOLERANCE,
+    UNIT_VECTORS,
+    Takes,
+    check_values,
+    loss_object,
+    takes,
 )
-_TOLERANCE = 1e-3  # of a sum of probabilities
+from maml_tf.methods.method import Method
+
+# Kinds of targets that have the shape of the outputs, whose last axis may be
+# left out if it is 1.
+_LIKE_OUTPUTS = (BINARY, SIGNS, ELEMENTWISE)
+# Where outputs of a network without fixed outputs come from.
+DISTANCES = "distances"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,9 +45,11 @@ class Objective:
         name: display name.
         function: returns a scalar or one value for each example.
         given: the user's argument: a name, a Keras loss, a function.
-        kind: the kind of targets (above), or None if unknown.
+        kind: the kind of targets (keras_losses.py), or None if unknown.
         from_logits: whether outputs are logits rather than probabilities;
             None if neither or unknown.
+        outputs_by: the activation that outputs come from
+            (`keras_losses.activation_of`), or None if unknown.
     """
 
     name: str
@@ -74,27 +57,40 @@ class Objective:
     given: Any
     kind: str | None = None
     from_logits: bool | None = None
+    outputs_by: str | None = None
+
+    @property
+    def ignored(self) -> int | None:
+        """The label of what has no class, if there is one."""
+        ignored: int | None = getattr(self.function, "ignore_class", None)
+        return ignored
+
+    @property
+    def takes(self) -> Takes | None:
+        """What a Keras loss takes; None for any other."""
+        return takes(self.function)
 
     def __call__(self, targets, outputs) -> tf.Tensor:
         if (
-            self.kind in (BINARY, ELEMENTWISE)
+            self.kind in _LIKE_OUTPUTS
             and len(targets.shape) == len(outputs.shape) - 1
         ):
             targets = tf.expand_dims(targets, -1)
-        return self.function(targets, outputs)
+        return compared(self.function, targets, outputs)
 
     def check_targets(
-        self, targets: np.ndarray, num_classes: int | None
+        self, targets: np.ndarray, num_classes: int | None, leading: int = 1
     ) -> None:
-        """Checks that targets are valid labels of that many classes.
+        """Checks that the loss can use the values of targets.
 
         Args:
             targets: of one task or of several, [..., examples, ...].
             num_classes: the network's outputs per example; None if a task may
                 have any number of classes.
+            leading: number of axes up to and including that of the examples.
 
         Raises:
-            DataError: if they are not.
+            DataError: if they do not.
         """
         if self.kind == CATEGORICAL and num_classes not in (
             None,
@@ -105,7 +101,10 @@ class Objective:
                 f"targets of {targets.shape[-1]}. Give support and query set "
                 "the same classes."
             )
-        if self.kind != SPARSE:
+        if self.takes is not None:
+            of_pixels = targets.ndim - leading > 1
+            check_values(self.function, self.name, targets, of_pixels)
+        if self.kind not in (SPARSE, GROUPS, SEQUENCE):
             return
         if not np.issubdtype(targets.dtype, np.integer):
             raise DataError(
@@ -113,7 +112,20 @@ class Objective:
                 f"of dtype {targets.dtype}. Pass y.astype('int32'), or use "
                 "'categorical_crossentropy' if they are one-hot."
             )
-        low, high = targets.min(), targets.max()
+        if self.kind == GROUPS:
+            _check_groups(targets.reshape(-1, targets.shape[leading - 1]))
+        else:
+            self._check_range(targets, num_classes)
+
+    def _check_range(
+        self, targets: np.ndarray, num_classes: int | None
+    ) -> None:
+        """Checks that class numbers are 0 to N - 1, or the ignored label."""
+        if self.ignored is not None:
+            targets = targets[targets != self.ignored]
+            if not targets.size:
+                return
+        low, high = int(targets.min()), int(targets.max())
         if num_classes is None:
             if low < 0:
                 raise DataError(
@@ -121,11 +133,23 @@ class Objective:
                     f"{low}. Number the classes of a task from 0."
                 )
         elif low < 0 or high >= num_classes:
+            advice = (
+                "Number the classes of a task from 0, or let there be "
+                f"{high + 1} outputs."
+            )
+            if high == 255 and np.isin(targets, (0, 255)).all():
+                advice = "Masks of 0 and 255 become 0 and 1 by y // 255."
+            elif targets.ndim > 1 and (low == -1 or high == 255):
+                void = -1 if low == -1 else 255
+                advice = (
+                    f"If {void} marks what has no class, use keras.losses."
+                    "SparseCategoricalCrossentropy("
+                    f"ignore_class={void}, from_logits=True)."
+                )
             raise DataError(
                 f"Labels must be 0, ..., {num_classes - 1}, as there are "
                 f"{num_classes} outputs. Received: labels from {low} to "
-                f"{high}. Number the classes of a task from 0, or give the "
-                f"network {high + 1} outputs."
+                f"{high}. {advice}"
             )
 
     def check_outputs(self, targets: np.ndarray, outputs: np.ndarray) -> None:
@@ -141,10 +165,17 @@ class Objective:
                 f"The network has several outputs, but {self.name} takes one. "
                 "Pass a loss function of (targets, outputs) that combines them."
             )
-        expected = outputs.shape[:-1] if self.kind == SPARSE else outputs.shape
-        column = self.kind in (BINARY, ELEMENTWISE) and targets.shape + (
-            1,
-        ) == tuple(expected)
+        if self.kind == SEQUENCE:
+            _check_sequences(targets, outputs)
+            return
+        expected = outputs.shape
+        if self.kind == SPARSE:
+            expected = outputs.shape[:-1]
+        elif self.kind == GROUPS:
+            expected = outputs.shape[:1]
+        column = self.kind in _LIKE_OUTPUTS and targets.shape + (1,) == tuple(
+            expected
+        )
         if targets.shape != expected and not column:
             raise ConfigError(
                 f"The network's outputs do not fit {self.name}: outputs have "
@@ -152,8 +183,36 @@ class Objective:
                 f"{tuple(expected)}. Received: targets of shape "
                 f"{targets.shape}. {self._advice(targets, outputs)}"
             )
-        if self.from_logits is not None:
-            self._check_logits(outputs)
+        axis = getattr(self.function, "axis", -1)
+        if self.kind in (SPARSE, CATEGORICAL) and axis not in (
+            None,
+            -1,
+            outputs.ndim - 1,
+        ):
+            raise ConfigError(
+                f"{self.name} with axis={axis} has classes along another axis "
+                "than the last. Let the network end in a layer such as "
+                "keras.layers.Permute, and take axis=-1."
+            )
+        if (
+            self.kind in (SPARSE, CATEGORICAL)
+            and outputs.shape[-1] == 1
+            and self.outputs_by != DISTANCES
+        ):
+            raise ConfigError(
+                f"{self.name} tells classes apart, but the network has one "
+                "output. Use 'binary_crossentropy', or an output for each "
+                "class."
+            )
+        if outputs.shape[-1] == 1 and isinstance(
+            self.function, keras.losses.CosineSimilarity
+        ):
+            raise ConfigError(
+                f"{self.name} compares directions, but the network has one "
+                "output. Use another loss, such as 'mse'."
+            )
+        if self.takes is not None and np.isfinite(outputs).all():
+            self._check_kind_of_outputs(outputs, self.takes.outputs)
 
     def _advice(self, targets: np.ndarray, outputs: np.ndarray) -> str:
         if self.kind == SPARSE and targets.shape == outputs.shape:
@@ -170,95 +229,157 @@ class Objective:
             "the targets."
         )
 
-    def _check_logits(self, outputs: np.ndarray) -> None:
-        if not np.isfinite(outputs).all():
-            return
-        between = (outputs >= 0).all() and (outputs <= 1 + _TOLERANCE).all()
-        if self.kind == BINARY:
-            if not self.from_logits and not between:
-                raise self._takes_probabilities("sigmoid")
-            return
-        sums_to_1 = np.abs(outputs.sum(-1) - 1).max() < _TOLERANCE
-        if not self.from_logits and not (between and sums_to_1):
-            raise self._takes_probabilities("softmax")
-        if self.from_logits and between and sums_to_1:
+    def _check_kind_of_outputs(self, outputs: np.ndarray, kind: str) -> None:
+        binary = self.kind == BINARY
+        if kind == TOLD and self.from_logits:
+            certain = self.outputs_by == "softmax" or (
+                self.outputs_by == "sigmoid" and binary
+            )
+            seen = self.outputs_by not in ("linear", DISTANCES) and not binary
+            if certain or (seen and _add_up_to_1(outputs)):
+                layer = "sigmoid" if binary else "softmax"
+                raise ConfigError(
+                    f"The network's outputs are probabilities, but {self.name} "
+                    f"takes logits. Remove the {layer} from the network, or "
+                    "pass a Keras loss with from_logits=False."
+                )
+        elif kind in (TOLD, PROBABILITIES):
+            fit = _are_shares(outputs) if binary else _add_up_to_1(outputs)
+            if self.outputs_by in ("linear", DISTANCES) or not fit:
+                raise self._takes_probabilities(told=kind == TOLD)
+        elif kind == POSITIVE and (outputs < 0).any():
             raise ConfigError(
-                f"The network's outputs are probabilities, but {self.name} "
-                "takes logits. Remove the softmax from the network, or pass a "
-                "Keras loss with from_logits=False."
+                f"{self.name} takes outputs of at least 0. Received: outputs "
+                f"from {outputs.min():g}. Let the network end in a softplus or "
+                "an exponential."
+            )
+        elif kind == UNIT_VECTORS:
+            lengths = np.linalg.norm(outputs.astype(np.float64), axis=-1)
+            if np.abs(lengths - 1).max() > _tolerance(outputs):
+                raise ConfigError(
+                    f"{self.name} takes vectors of length 1. Let the network "
+                    "end in keras.layers.UnitNormalization()."
+                )
+        elif self.kind == SIGNS and self.outputs_by in _OF_ONE_SIGN:
+            raise ConfigError(
+                f"{self.name} takes scores of either sign, but the network "
+                f"ends in {self.outputs_by}. Remove that, or use a tanh."
             )
 
-    def _takes_probabilities(self, activation: str) -> ConfigError:
+    def _takes_probabilities(self, told: bool) -> ConfigError:
+        setting = " with from_logits=False" if told else ""
+        remedy = "Give the loss from_logits=True, or let" if told else "Let"
+        layer = "sigmoid" if self.kind == BINARY else "softmax"
         return ConfigError(
-            f"{self.name} with from_logits=False takes probabilities, but the "
-            "network's outputs are not. Set from_logits=True in the loss, or "
-            f"end the network in a {activation}."
+            f"{self.name}{setting} takes probabilities, but the network's "
+            f"outputs are not. {remedy} the network end in a {layer}."
         )
 
 
-def as_loss(loss: Any, model: keras.Model) -> Objective:
+_OF_ONE_SIGN = ("sigmoid", "softmax", "relu", "softplus")
+
+
+def _are_shares(outputs: np.ndarray) -> bool:
+    highest = 1 + _tolerance(outputs)
+    return bool((outputs >= 0).all() and (outputs <= highest).all())
+
+
+def _add_up_to_1(outputs: np.ndarray) -> bool:
+    errors = np.abs(outputs.astype(np.float64).sum(-1) - 1)
+    return _are_shares(outputs) and bool(errors.max() < _tolerance(outputs))
+
+
+def _tolerance(outputs: np.ndarray) -> float:
+    coarse = {"float16": 4e-3, "bfloat16": 3e-2}
+    return coarse.get(outputs.dtype.name, TOLERANCE)
+
+
+def _check_groups(targets: np.ndarray) -> None:
+    """Checks that no example of a set is the only one of its class."""
+    for labels in targets:
+        found, counts = np.unique(labels, return_counts=True)
+        if counts.min() == 1 or len(found) == 1:
+            raise DataError(
+                "The loss compares examples of the same class and of others. "
+                f"Received: labels {labels.tolist()[:9]}. Give sets with two "
+                "classes or more, and two examples of each."
+            )
+
+
+def _check_sequences(targets: np.ndarray, outputs: np.ndarray) -> None:
+    fit = (
+        targets.ndim == 2
+        and outputs.ndim == 3
+        and targets.shape[0] == outputs.shape[0]
+        and targets.shape[1] <= outputs.shape[1]
+    )
+    if not fit:
+        raise ConfigError(
+            "ctc takes labels [examples, length], filled up with 0, and "
+            "outputs [examples, time, classes], where time is at least the "
+            f"length. Received: targets of shape {targets.shape}, outputs of "
+            f"shape {outputs.shape}."
+        )
+
+
+def as_loss(loss: Any, outputs_by: str | None) -> Objective:
     """A loss given by name, as a Keras loss or as a function.
 
     A cross-entropy given by name takes the outputs as logits, unless the
     network ends in softmax or sigmoid.
 
+    Args:
+        loss: the user's argument.
+        outputs_by: see `Objective`.
+
     Raises:
         ConfigError: if it is none of these.
     """
-    given, from_logits = loss, None
-    if isinstance(loss, str):
-        if loss in _CROSS_ENTROPIES:
-            from_logits = not _ends_in_probabilities(model)
-            loss = _CROSS_ENTROPIES[loss](from_logits=from_logits)
-        else:
-            loss = loss_by_name(loss)
-    if isinstance(loss, keras.losses.Loss):
-        from_logits = loss.get_config().get("from_logits")
-    elif not callable(loss):
+    given = loss
+    by_name = isinstance(loss, str)
+    loss = loss_object(
+        loss, outputs_by not in ("softmax", "sigmoid") if by_name else None
+    )
+    if not callable(loss):
         raise ConfigError(
             "loss must be the name of a Keras loss, a Keras loss, or a "
             f"function of (targets, outputs). Received: loss={loss!r}"
         )
-    kind = kind_of(loss)
-    if kind in (SPARSE, CATEGORICAL, BINARY) and from_logits is None:
-        from_logits = False  # Keras' functions take probabilities
-    name = given if isinstance(given, str) else name_of(loss)
-    return Objective(name, loss, given, kind, from_logits)
+    known, from_logits = takes(loss), None
+    if known is not None and known.outputs == TOLD:
+        from_logits = loss.from_logits
+    elif known is not None and known.outputs == PROBABILITIES:
+        from_logits = False
+    return Objective(
+        given if by_name else name_of(given),
+        loss,
+        given,
+        None if known is None else known.targets,
+        from_logits,
+        outputs_by,
+    )
 
 
-def loss_by_name(name: str) -> Any:
-    """The Keras loss with this name.
+def check_method(objective: Objective, method: Method) -> None:
+    """Checks that a method can learn by a loss.
 
     Raises:
-        ConfigError: if there is none.
+        ConfigError: if it cannot.
     """
-    try:
-        return keras.losses.get(name)
-    except ValueError as e:
+    kind = objective.kind
+    if not method.fixed_outputs and (
+        kind not in (None, SPARSE, CATEGORICAL) or objective.ignored is not None
+    ):
         raise ConfigError(
-            f"Keras has no loss {name!r}. Use a name such as 'mse', 'mae' or "
-            "'sparse_categorical_crossentropy', or a function of (targets, "
-            "outputs)."
-        ) from e
-
-
-def _ends_in_probabilities(model: keras.Model) -> bool:
-    """Whether the outputs visibly come from softmax or sigmoid."""
-    outputs = getattr(model, "outputs", None)
-    if not outputs:
-        return False
-    layer = outputs[0]._keras_history.operation
-    if isinstance(layer, keras.Model):
-        return _ends_in_probabilities(layer)
-    return isinstance(layer, keras.layers.Softmax) or getattr(
-        layer, "activation", None
-    ) in (keras.activations.softmax, keras.activations.sigmoid)
-
-
-def kind_of(loss: Any) -> str | None:
-    """The kind of targets of a Keras loss; None if unknown."""
-    function = loss if hasattr(loss, "__name__") else None
-    return _KINDS.get(type(loss)) or _KINDS.get(function)
+            f"{method.name} classifies examples, but the loss is "
+            f"{objective.name}. Use 'sparse_categorical_crossentropy', or "
+            "another method."
+        )
+    if kind == SEQUENCE and getattr(method, "first_order", None) is False:
+        raise ConfigError(
+            f"{objective.name} has no second derivative in TensorFlow. Use "
+            "first_order=True, or another loss."
+        )
 
 
 def name_of(function: Callable) -> str:

@@ -1,9 +1,8 @@
 """Checks that a learner's examples fit its model and loss."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
@@ -13,13 +12,17 @@ from maml_tf.core.maml import Params, Task
 from maml_tf.core.network import Network
 from maml_tf.core.task_stream import TaskStream
 from maml_tf.errors import ConfigError, DataError
+from maml_tf.learner.batch_checks import BatchChecks
+from maml_tf.learner.examples import Examples
+from maml_tf.learner.keras_losses import CATEGORICAL, SPARSE
+from maml_tf.learner.metrics import check_metric
 from maml_tf.learner.model_checks import (
     cancelled_biases,
     ignored_by,
     named,
     outputs_on,
 )
-from maml_tf.learner.objectives import CATEGORICAL, SPARSE, Objective
+from maml_tf.learner.objectives import Objective
 from maml_tf.methods.method import Method
 from maml_tf.tasks import batches
 
@@ -28,6 +31,7 @@ class TaskChecks:
     """Checks the first examples closely; later ones must be like them.
 
     Attributes:
+        examples: makes arrays of what users give.
         spec: a `Batch` of `tf.TensorSpec`s, of any number of examples; None
             before the first.
         num_outputs: the last axis of the model's outputs; None before the first
@@ -38,39 +42,40 @@ class TaskChecks:
         self,
         network: Network,
         method: Method,
-        objective: Objective,
+        objectives: Sequence[Objective],
         params: Callable[[], Params],
     ):
         """
         Args:
             network: the model with its loss.
             method: bound to the network.
-            objective: the loss, and what is known about it.
+            objectives: the loss and the metrics, and what is known of them.
             params: returns the current values of everything meta-learned.
         """
         self._network = network
         self._method = method
-        self._objective = objective
+        self._objective, *self._metrics = objectives
         self._params = params
-        self._dtype = keras.backend.standardize_dtype(
-            network.model.trainable_variables[0].dtype
-        )
+        self.examples = Examples(network.model, self._objective.kind)
         self.spec: Batch | None = None
         self.num_outputs: int | None = None
 
-    def support(self, inputs: Any, targets: Any) -> Batch:
-        """A support set as arrays.
+    def support(
+        self, inputs: Any, targets: Any
+    ) -> tuple[Batch, tuple[str, ...] | None]:
+        """A support set as arrays, and the classes that its text names.
 
         Raises:
             ConfigError, DataError: if it does not fit.
         """
-        batch = batches.as_batch(inputs, targets, self._dtype)
+        batch, classes = self.examples.support(inputs, targets, self.spec)
         batches.check_sizes(batch)
         batches.check_finite(batch, "the support set")
         known = self._known_spec(batch)
+        batch = self.examples.like(batch, known)
         _check_specs(batch, known, leading=1)
         self._check_labels(batch.targets, known, "The support set")
-        return batch
+        return batch, classes
 
     def stacked(self, tasks: Any, first: int) -> Task:
         """A stream's tasks as arrays.
@@ -82,13 +87,14 @@ class TaskChecks:
         Raises:
             ConfigError, DataError: if they do not fit.
         """
-        task = batches.as_task(tasks, self._dtype)
+        task = self.examples.tasks(tasks, self.spec)
         for batch in task:
             batches.check_sizes(batch, leading=2)
         one = tf.nest.map_structure(lambda x: x[0], task.support)
         if self.spec is None:
             batches.check_finite(one, f"task {first}")
         known = self._known_spec(one)
+        task = Task(*(self.examples.like(x, known, leading=2) for x in task))
         for batch in task:
             _check_specs(batch, known, leading=2)
         num_classes = self._check_labels(
@@ -97,7 +103,9 @@ class TaskChecks:
             f"A task's support set (task {first} or one after it)",
         )
         if self._objective.kind is not None:
-            self._objective.check_targets(task.query.targets, num_classes)
+            self._objective.check_targets(
+                task.query.targets, num_classes, leading=2
+            )
         return task
 
     def _known_spec(self, batch: Batch) -> Batch:
@@ -105,12 +113,17 @@ class TaskChecks:
         if self.spec is not None:
             return self.spec
         network, method, params = self._network, self._method, self._params()
+        if not method.fixed_outputs:
+            batch = self._without_column(batch, 1)
         outputs = outputs_on(network, method, params, batch)
+        batch = self._without_column(batch, np.ndim(outputs) - 1)
         self._objective.check_outputs(batch.targets, outputs)
         if self._objective.kind is not None:
             if method.fixed_outputs:
                 self.num_outputs = outputs.shape[-1]
             self._objective.check_targets(batch.targets, self.num_outputs)
+        for metric in self._metrics:
+            check_metric(metric, batch.targets, outputs)
         ignored = ignored_by(network, method, params, batch)
         if all(ignored):
             raise ConfigError(
@@ -133,6 +146,15 @@ class TaskChecks:
             )
         return self.spec
 
+    def _without_column(self, batch: Batch, rank: int) -> Batch:
+        """Labels [examples, 1] as [examples], where these have that rank."""
+        labels = batch.targets
+        if self._objective.kind != SPARSE or not hasattr(labels, "ndim"):
+            return batch
+        if labels.ndim == rank + 1 and labels.shape[-1] == 1:
+            return batch._replace(targets=labels[..., 0])
+        return batch
+
     def _check_labels(
         self, targets: np.ndarray, known: Batch, what: str
     ) -> int | None:
@@ -142,17 +164,24 @@ class TaskChecks:
             The number of classes; None if neither model nor labels tell.
         """
         kind = self._objective.kind
+        if kind is None:
+            return self.num_outputs
+        leading = targets.ndim - len(known.targets.shape) + 1
+        self._objective.check_targets(targets, self.num_outputs, leading)
         if kind not in (SPARSE, CATEGORICAL):
             return self.num_outputs
-        self._objective.check_targets(targets, self.num_outputs)
         labels = targets.argmax(-1) if kind == CATEGORICAL else targets
-        rank = len(known.targets.shape) - (kind == CATEGORICAL)
-        axes = tuple(range(labels.ndim - rank, labels.ndim))
-        if (labels.min(axes) == labels.max(axes)).any():
-            raise DataError(
-                f"{what} has examples of one class only. Give examples of at "
-                "least two classes."
-            )
+        # Of the pixels of an image, all may well be of one class.
+        if labels.ndim == leading:
+            ignored = self._objective.ignored
+            void = False if ignored is None else labels == ignored
+            low = np.where(void, labels.max(), labels).min(-1)
+            high = np.where(void, labels.min(), labels).max(-1)
+            if (low == high).any():
+                raise DataError(
+                    f"{what} has examples of one class only. Give examples of "
+                    "at least two classes."
+                )
         if self._method.fixed_outputs:
             return self.num_outputs
         one_hot = kind == CATEGORICAL
@@ -172,7 +201,10 @@ class CheckedTasks:
     """A `TaskStream` whose tasks are checked before they are used."""
 
     def __init__(
-        self, tasks: TaskStream, checks: TaskChecks, finite: bool = False
+        self,
+        tasks: TaskStream,
+        checks: TaskChecks | BatchChecks,
+        finite: bool = False,
     ):
         """
         Args:

@@ -1,6 +1,7 @@
 """Meta-training of a learner, for `Learner.fit`."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +11,10 @@ from rich.console import Console
 
 from maml_tf.core.maml import MetaGradient, Task
 from maml_tf.core.meta_step import MetaStep
-from maml_tf.errors import ConfigError, TrainingDivergedError, first_lines
+from maml_tf.core.task_stream import NumberedTask, NumberedTasks, TaskStream
+from maml_tf.errors import TrainingDivergedError
+from maml_tf.layers.randomness import generators_of
+from maml_tf.learner.outer_optimizer import keeps_averages, outer_optimizer
 from maml_tf.learner.task_checks import CheckedTasks
 from maml_tf.progress import TrainingProgress
 from maml_tf.training.callbacks import KerasCallbacks
@@ -40,17 +44,21 @@ class Trainer:
         model: keras.Model,
         task_gradient: Callable[..., MetaGradient],
         more_variables: Sequence[keras.Variable],
+        carried: Sequence[keras.Variable] = (),
         by_iteration: bool = False,
+        differentiates_updates: bool = True,
     ):
         """
         Args:
-            model, task_gradient, more_variables, by_iteration: as for
-                `MetaStep`.
+            model, task_gradient, more_variables, carried, by_iteration,
+                differentiates_updates: as for `MetaStep`.
         """
         self._model = model
         self._task_gradient = task_gradient
         self._more_variables = more_variables
+        self._carried = carried
         self._by_iteration = by_iteration
+        self._differentiates_updates = differentiates_updates
         self.iterations = 0
         self.history = History()
         self._optimizers: dict[Any, keras.optimizers.Optimizer] = {}
@@ -71,19 +79,24 @@ class Trainer:
         name: str,
     ) -> History:
         """Takes meta-steps until `end` were taken in all."""
-        step = self._step(optimizer, stream.tasks(0, meta_batch_size))
+        start = self.iterations
+        numbered: TaskStream | NumberedTasks = stream
+        if generators_of(self._model):
+            numbered = NumberedTasks(stream)
+        # The next tasks; for earlier ones a dataset would have to start over.
+        example = numbered.tasks(start * meta_batch_size, meta_batch_size)
+        step = self._step(optimizer, example)
         self.history = History()
         called = None
         if callbacks:
             called = KerasCallbacks(
                 callbacks, self._model, optimizer, end, steps_per_epoch
             )
-        start = self.iterations
 
         def steps():
             for done, losses in meta_steps(
                 step,
-                stream,
+                numbered,
                 meta_batch_size,
                 start,
                 end,
@@ -104,6 +117,13 @@ class Trainer:
                 files=files,
                 validation=validation,
                 callbacks=called,
+                use_averages=(
+                    functools.partial(
+                        optimizer.finalize_variable_values, self._learned
+                    )
+                    if keeps_averages(optimizer)
+                    else None
+                ),
             )
             try:
                 loop.run(steps(), start, end)
@@ -118,29 +138,22 @@ class Trainer:
         Raises:
             ConfigError: if it is not one, or belongs to other variables.
         """
-        if given not in self._optimizers:
-            try:
-                optimizer = keras.optimizers.get(given)
-            except ValueError as e:
-                raise ConfigError(
-                    "optimizer must be a Keras optimizer, or the name of one "
-                    f"such as 'adam'. Received: optimizer={given!r}"
-                ) from e
-            learned = [*self._model.trainable_variables, *self._more_variables]
-            if optimizer.built and [
-                id(v) for v in optimizer._trainable_variables
-            ] != [id(v) for v in learned]:
-                raise ConfigError(
-                    "The optimizer was used with other variables; give this "
-                    "learner one of its own."
-                )
-            if not optimizer.built:
-                optimizer.build(learned)
-            self._optimizers[given] = optimizer
-        return self._optimizers[given]
+        is_optimizer = isinstance(given, keras.optimizers.Optimizer)
+        key = given if is_optimizer else repr(given)
+        if key not in self._optimizers:
+            self._optimizers[key] = outer_optimizer(
+                given, self._model.dtype_policy, self._learned
+            )
+        return self._optimizers[key]
+
+    @property
+    def _learned(self) -> list[keras.Variable]:
+        return [*self._model.trainable_variables, *self._more_variables]
 
     def _step(
-        self, optimizer: keras.optimizers.Optimizer, example: Task
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        example: Task | NumberedTask,
     ) -> MetaStep:
         """The compiled step, made once per optimizer and kind of tasks."""
         specs = tf.nest.map_structure(
@@ -149,22 +162,15 @@ class Trainer:
         for known, step in self._steps:
             if known == (optimizer, specs):
                 return step
-        try:
-            step = MetaStep(
-                self._model,
-                optimizer,
-                self._task_gradient,
-                example,
-                more_variables=self._more_variables,
-                by_iteration=self._by_iteration,
-            )
-        except LookupError as e:
-            if "gradient registry" not in str(e):
-                raise
-            raise ConfigError(
-                f"An operation of {self._model.name} or of the loss has no "
-                "second derivative in TensorFlow; replace it, or use "
-                f"first_order=True. ({first_lines(e)})"
-            ) from e
+        step = MetaStep(
+            self._model,
+            optimizer,
+            self._task_gradient,
+            example,
+            more_variables=self._more_variables,
+            carried=self._carried,
+            by_iteration=self._by_iteration,
+            differentiates_updates=self._differentiates_updates,
+        )
         self._steps.append(((optimizer, specs), step))
         return step

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -37,13 +38,16 @@ class GradientMethod(Method):
     def __post_init__(self):
         super().__post_init__()
         if isinstance(self.alpha, bool) or not (
-            isinstance(self.alpha, int | float) and 0 < self.alpha < math.inf
+            isinstance(self.alpha, numbers.Real) and 0 < self.alpha < math.inf
         ):
             raise ConfigError(
                 "alpha must be a positive number. Received: "
                 f"alpha={self.alpha!r}"
             )
         check_whole_number("num_steps", self.num_steps, least=1)
+        # As Python's own numbers, which JSON takes, from NumPy's.
+        object.__setattr__(self, "alpha", float(self.alpha))
+        object.__setattr__(self, "num_steps", int(self.num_steps))
 
     @property
     def moves(self) -> Sequence[bool]:
@@ -69,14 +73,20 @@ class GradientMethod(Method):
                 "No variable adapts. Let `adapts` return True for some of: "
                 f"{', '.join(paths)}"
             )
-        return dataclasses.replace(self, adapts=tuple(adapts))
+        return dataclasses.replace(self, adapts=tuple(map(bool, adapts)))
 
     def step_size(self, network: Network, params: Params) -> StepSize:
         del network, params
         return self.alpha
 
-    def begin(self, network: Network, params: Params, support: Batch) -> State:
-        del support
+    def begin(
+        self,
+        network: Network,
+        params: Params,
+        support: Batch,
+        reference: Any = None,
+    ) -> State:
+        del support, reference
         return network.split(params)[0]
 
     def update(

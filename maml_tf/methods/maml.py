@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import operator
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import keras
 import tensorflow as tf
@@ -50,6 +50,9 @@ class MAML(GradientMethod):
             alpha.
         norm_by_step: learn offsets and scales of normalization for each update
             (MAML++).
+        head_only: updates change the head alone, the last layer: ANIL ("Rapid
+            Learning or Feature Reuse?", Raghu et al. 2020,
+            https://arxiv.org/abs/1909.09157).
         zero_head: set the head, the last layer, to zero before each task. It
             is not meta-learned.
         train_query_sets: number of query sets of equal size that a training
@@ -73,6 +76,7 @@ class MAML(GradientMethod):
     norm_by_step: bool = setting(
         False, "learn offsets and scales of normalization for each update"
     )
+    head_only: bool = setting(False, "updates change the last layer alone")
     zero_head: bool = setting(
         False, "set the last layer to zero before each task"
     )
@@ -95,6 +99,11 @@ class MAML(GradientMethod):
                 "first_order",
                 "first_order_iterations",
             )
+        if self.head_only and callable(self.adapts):
+            raise ConfigError(
+                "head_only says what adapts; leave it out, or adapts.",
+                "head_only",
+            )
         for name in ("multi_step_iterations", "norm_by_step"):
             if getattr(self, name) and self.num_steps == 1:
                 raise ConfigError(
@@ -109,7 +118,10 @@ class MAML(GradientMethod):
         return bool(self.first_order_iterations or self.multi_step_iterations)
 
     def bind(self, network: Network) -> Self:
-        bound = super().bind(network)
+        method = self
+        if self.head_only:
+            method = dataclasses.replace(self, adapts=in_head(network.model))
+        bound = super(MAML, method).bind(network)
         if self.zero_head:
             pairs = zip(in_head(network.model), bound.moves, strict=True)
             if any(is_head and not moves for is_head, moves in pairs):
@@ -137,8 +149,14 @@ class MAML(GradientMethod):
             found += norm_variables(model, self.num_steps)
         return found
 
-    def begin(self, network: Network, params: Params, support: Batch) -> State:
-        del support
+    def begin(
+        self,
+        network: Network,
+        params: Params,
+        support: Batch,
+        reference: Any = None,
+    ) -> State:
+        del support, reference
         theta, more = network.split(params)
         if self.zero_head:
             theta = with_zero_head(theta, network.model)

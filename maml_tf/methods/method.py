@@ -51,18 +51,32 @@ class Method(abc.ABC):
     """How a task becomes predictions, and how that is meta-learned.
 
     Below, `network` is the model with its loss, and `params` are the values of
-    everything that is meta-learned: theta, then those of `variables`.
+    everything that is meta-learned: theta, then those of `variables` and of
+    `carried`.
 
     Attributes:
         name: its name in the registry.
         outer_optimizer: name of the default Keras optimizer.
         fixed_outputs: whether the model's outputs are the predictions, so that
             it fixes the number of classes.
+        statistics: whose statistics normalize query sets in its paper's
+            evaluation, one of `losses.STATISTICS`.
+        step_sizes: candidates for the step size on new tasks, of a method whose
+            training takes no updates.
+        mean_loss: whether its paper takes the mean loss of the examples, where
+            MAML's code takes the sum over them, divided by K.
+        differentiates_updates: whether `task_gradient` is the derivative of
+            the last loss that it returns, and not merely computed from the
+            gradients of updates.
     """
 
     name: ClassVar[str]
     outer_optimizer: ClassVar[str] = "adam"
     fixed_outputs: ClassVar[bool] = True
+    statistics: ClassVar[str] = "transductive"
+    step_sizes: ClassVar[Sequence[float]] = ()
+    mean_loss: ClassVar[bool] = False
+    differentiates_updates: ClassVar[bool] = True
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -93,6 +107,25 @@ class Method(abc.ABC):
         """
         del datasource, settings
         return {}
+
+    @property
+    def train_batch_size(self) -> int | None:
+        """Examples of a labelled batch; None for a method that learns tasks.
+
+        A method that learns by classifying gets labelled batches of all
+        classes in place of support sets, in `task_gradient`.
+        """
+        return None
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of all classes of the labelled batches; None without."""
+        return None
+
+    def for_classes(self, num_classes: int) -> Self:
+        """The same method, for so many classes of labelled batches."""
+        del num_classes
+        return self
 
     @property
     def num_steps(self) -> int:
@@ -133,14 +166,35 @@ class Method(abc.ABC):
         del network
         return []
 
+    def carried(self, network: Network) -> list[keras.Variable]:
+        """New variables that training carries along and does not descend.
+
+        `task_gradient` gives their new values (`MetaGradient.carried`).
+        """
+        del network
+        return []
+
     def step_size(self, network: Network, params: Params) -> StepSize | None:
         """The size of an update; None for a method without updates."""
         del network, params
         return None
 
     @abc.abstractmethod
-    def begin(self, network: Network, params: Params, support: Batch) -> State:
-        """The state before any update."""
+    def begin(
+        self,
+        network: Network,
+        params: Params,
+        support: Batch,
+        reference: Any = None,
+    ) -> State:
+        """The state before any update.
+
+        Args:
+            network, params: as above.
+            support: the support set.
+            reference: as for `predict`; of use to methods that embed the
+                support set here.
+        """
 
     def update(
         self,
@@ -168,14 +222,16 @@ class Method(abc.ABC):
             state: the result of adaptation.
             inputs: the model's inputs.
             reference: inputs whose statistics batch normalization uses; None
-                uses those of `inputs`.
+                uses those of `inputs` (`losses.predict` has more).
         """
 
     @abc.abstractmethod
     def task_gradient(
         self, network: Network, params: Params, task: Task
     ) -> MetaGradient:
-        """The meta-gradient of one task: one tensor for each of `params`.
+        """The meta-gradient of one task, and new values of what is carried.
+
+        It has one tensor for each of `params` but the carried ones.
 
         Its losses are named `pre_update`, on the support set before any
         update, and `post_update`, on the query set at the end; a method may

@@ -1,101 +1,86 @@
 """Prototypical networks: the nearest class mean in a learned embedding.
 
 "Prototypical Networks for Few-shot Learning", Snell, Swersky and Zemel 2017
-(https://arxiv.org/abs/1703.05175).
+(https://arxiv.org/abs/1703.05175), and the authors' code.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import keras
 import tensorflow as tf
 
-from maml_tf.core.losses import Batch
-from maml_tf.core.maml import MetaGradient, Params, Task, gradient_or_zeros
-from maml_tf.core.network import Network
-from maml_tf.methods.method import Method, State
+from maml_tf.core.maml import Params
+from maml_tf.errors import check_whole_number
+from maml_tf.methods.embedding import (
+    EmbeddingMethod,
+    class_means,
+    image_defaults,
+    one_hot,
+    squared_distances,
+)
+from maml_tf.methods.method import State, setting
 
 
 @dataclasses.dataclass(frozen=True)
-class PrototypicalNetworks(Method):
+class PrototypicalNetworks(EmbeddingMethod):
     """Logits are negative squared distances to prototypes (equation 2).
 
-    The model embeds examples; its outputs are flattened to [examples, D]. The
-    state is prototypes [N, D]: c_n, the mean embedding of class n's support
-    examples (equation 1). Targets are one-hot [examples, N] or class numbers
-    [examples], and a task may have any number of classes.
+    The state is prototypes [N, D]: c_n, the mean embedding of class n's support
+    examples (equation 1).
+
+    Attributes:
+        halving_iterations: iterations after which the outer rate halves, again
+            and again; None keeps it.
     """
 
     name: ClassVar[str] = "protonet"
-    fixed_outputs: ClassVar[bool] = False
 
-    def begin(self, network: Network, params: Params, support: Batch) -> State:
-        embeddings = self._embed(network, params, support.inputs)
-        return class_means(embeddings, support.targets)
+    halving_iterations: int | None = setting(
+        None, "iterations after which the outer rate halves; images: 2000"
+    )
 
-    def predict(
-        self,
-        network: Network,
-        params: Params,
-        state: State,
-        inputs: Any,
-        reference: Any = None,
-    ) -> tf.Tensor:
-        embeddings = self._embed(network, params, inputs, reference)
-        return -squared_distances(embeddings, state)
+    def __post_init__(self):
+        super().__post_init__()
+        if self.halving_iterations is not None:
+            check_whole_number(
+                "halving_iterations", self.halving_iterations, least=1
+            )
 
-    def task_gradient(
-        self, network: Network, params: Params, task: Task
-    ) -> MetaGradient:
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(params)
-            state = self.begin(network, params, task.support)
-            logits = self.predict(network, params, state, task.query.inputs)
-            loss = tf.reduce_mean(network.objective(task.query.targets, logits))
-        return MetaGradient(
-            gradient_or_zeros(tape, loss, params), {"post_update": loss}
+    @classmethod
+    def defaults(
+        cls, datasource: str, settings: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Sections 3.1 and 3.2 of the paper; length and glyphs are ours."""
+        found = image_defaults(datasource, settings)
+        one_shot = settings.get("num_shots", 1) == 1
+        if datasource == "glyphs":
+            return {**found, "train_ways": 20, "num_queries": 5}
+        found |= {"metatrain_iterations": 20_000, "halving_iterations": 2000}
+        if datasource == "omniglot":
+            return {**found, "train_ways": 60, "num_queries": 5}
+        num_ways = 30 if one_shot else 20
+        return {**found, "train_ways": num_ways, "num_queries": 15}
+
+    def outer_rate(
+        self, beta: float
+    ) -> float | keras.optimizers.schedules.LearningRateSchedule:
+        if self.halving_iterations is None:
+            return beta
+        return keras.optimizers.schedules.ExponentialDecay(
+            beta, self.halving_iterations, 0.5, staircase=True
         )
 
-    def pack(self, network: Network, state: State) -> dict[str, tf.Tensor]:
-        del network
-        return {"prototypes": state}
+    def remember(
+        self, own: Params, embeddings: tf.Tensor, targets: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        del own
+        labels = one_hot(targets, embeddings.dtype)
+        return {"prototypes": class_means(embeddings, labels)}
 
-    def unpack(
-        self, network: Network, params: Params, tensors: dict[str, tf.Tensor]
-    ) -> State:
-        del network, params
-        return tensors["prototypes"]
-
-    def _embed(
-        self, network: Network, params: Params, inputs: Any, reference=None
+    def scores(
+        self, own: Params, state: State, embeddings: tf.Tensor
     ) -> tf.Tensor:
-        """Float [examples, D]."""
-        outputs = network.outputs(params, inputs, reference)
-        size = 1
-        for length in outputs.shape[1:]:
-            size *= length
-        return tf.reshape(outputs, [-1, size])
-
-
-def class_means(embeddings: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-    """The mean embedding of each class.
-
-    Args:
-        embeddings: float [examples, D].
-        targets: one-hot [examples, N], or class numbers [examples], the largest
-            being N - 1.
-
-    Returns:
-        float [N, D].
-    """
-    if len(targets.shape) == 1:
-        targets = tf.one_hot(
-            targets, tf.reduce_max(targets) + 1, dtype=embeddings.dtype
-        )
-    counts = tf.reduce_sum(targets, axis=0)[:, tf.newaxis]
-    return tf.matmul(targets, embeddings, transpose_a=True) / counts
-
-
-def squared_distances(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-    """|x_i - y_j|^2 of float [m, D] and [n, D]: [m, n]."""
-    differences = x[:, tf.newaxis] - y[tf.newaxis]
-    return tf.reduce_sum(tf.square(differences), axis=-1)
+        del own
+        return -squared_distances(embeddings, state["prototypes"])

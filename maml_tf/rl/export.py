@@ -41,8 +41,8 @@ def export_policy(path: str | os.PathLike, policy: GaussianPolicy) -> None:
         policy: the policy, at its meta-learned parameters.
 
     Raises:
-        ExportError: if `path` exists and is not an empty directory.
-        OSError: if it cannot be written.
+        ExportError: if `path` exists and is not an empty directory, or cannot
+            be written.
     """
     path = pathlib.Path(path)
     check_free(path)

@@ -8,34 +8,51 @@ import tensorflow as tf
 from maml_tf.core.losses import Batch
 from maml_tf.core.maml import Task
 from maml_tf.errors import DataError
+from maml_tf.tasks.arrays import as_array, as_numbers, map_arrays
 
 
-def as_batch(inputs: Any, targets: Any, dtype: str) -> Batch:
-    """Inputs and targets as NumPy arrays, floating ones cast to `dtype`.
+def as_batch(inputs: Any, targets: Any, single: bool = False) -> Batch:
+    """Inputs and targets as NumPy arrays of their own dtypes.
+
+    Args:
+        inputs, single: as for `as_inputs`.
+        targets: as for `as_targets`.
 
     Raises:
-        DataError: if they are not numbers, or not as many targets as inputs.
+        DataError: if they are not arrays.
     """
+    return Batch(as_inputs(inputs, single), as_targets(targets))
 
-    def convert(x):
-        array = np.asarray(x)
-        if array.dtype.kind not in "biuf":
-            raise DataError(
-                "Inputs and targets must be arrays of numbers. Received: "
-                f"dtype {array.dtype}, shape {array.shape}. Arrays of "
-                "different lengths cannot be stacked; text has to be encoded."
-            )
-        if array.ndim == 0:
-            raise DataError(
-                "Inputs and targets need a first axis of examples. Received: "
-                "a single number."
-            )
-        return array.astype(dtype, copy=False) if _floating(array) else array
 
-    return Batch(
-        tf.nest.map_structure(convert, inputs),
-        tf.nest.map_structure(convert, targets),
-    )
+def as_inputs(inputs: Any, single: bool = False) -> Any:
+    """Numbers [..., examples, ...], or a structure of them, as arrays.
+
+    Args:
+        inputs: in any form that `arrays.as_numbers` takes.
+        single: whether a list or tuple of arrays is one array.
+
+    Raises:
+        DataError: if they are not numbers.
+    """
+    return map_arrays(lambda x: _of_examples(as_numbers(x)), inputs, single)
+
+
+def as_targets(targets: Any) -> Any:
+    """Numbers or text [..., examples, ...], or a structure of them, as arrays.
+
+    Raises:
+        DataError: if they are neither.
+    """
+    return map_arrays(lambda y: _of_examples(as_array(y)), targets)
+
+
+def _of_examples(array: np.ndarray) -> np.ndarray:
+    if array.ndim == 0:
+        raise DataError(
+            "Inputs and targets need a first axis of examples. Received: a "
+            "single number."
+        )
+    return array
 
 
 def check_sizes(batch: Batch, leading: int = 1) -> None:
@@ -106,7 +123,7 @@ def check_finite(batch: Batch, what: str) -> None:
     """
     for name, part in zip(batch._fields, batch, strict=True):
         for x in tf.nest.flatten(part):
-            if _floating(x) and not np.isfinite(x).all():
+            if np.issubdtype(x.dtype, np.floating) and not np.isfinite(x).all():
                 place = np.argwhere(~np.isfinite(x))[0]
                 raise DataError(
                     f"The {name} of {what} hold values that are not finite: "
@@ -115,8 +132,12 @@ def check_finite(batch: Batch, what: str) -> None:
                 )
 
 
-def as_task(tasks: Any, dtype: str) -> Task:
+def as_task(tasks: Any, single: bool = False) -> Task:
     """A stream's tasks, as a stacked `Task` of arrays.
+
+    Args:
+        tasks: pairs of inputs and targets, of the support and the query sets.
+        single: as for `as_batch`.
 
     Raises:
         DataError: if it is not a pair of pairs, or sizes do not agree.
@@ -130,12 +151,9 @@ def as_task(tasks: Any, dtype: str) -> Task:
             f"a pair (inputs, targets). Received: {type(tasks).__name__}"
         ) from e
     return Task(
-        as_batch(support_x, support_y, dtype), as_batch(query_x, query_y, dtype)
+        as_batch(support_x, support_y, single),
+        as_batch(query_x, query_y, single),
     )
-
-
-def _floating(x: np.ndarray) -> bool:
-    return np.issubdtype(x.dtype, np.floating)
 
 
 def _shapes(structure: Any) -> str:

@@ -15,6 +15,7 @@ from maml_tf.core.maml import Task
 from maml_tf.datasets.class_splits import SPLITS
 from maml_tf.datasets.packed_images import ImageClasses
 from maml_tf.errors import DataError
+from maml_tf.tasks.labelled import LabelledBatches
 from maml_tf.uniforms import uniforms
 
 _OF_VALIDATION = (
@@ -39,6 +40,8 @@ class Episodes:
         seed: 0 <= seed < 2**64.
         split: `train`, `validation` or `test`: each a stream of its own.
         rotations: turn each class of a task by 0, 90, 180 or 270 degrees.
+        num_query_sets: query sets of a task, one after another, each of Q
+            images of a class.
 
     Raises:
         DataError: at construction, if there are too few classes or images.
@@ -51,6 +54,7 @@ class Episodes:
     seed: int = 0
     split: str = "train"
     rotations: bool = False
+    num_query_sets: int = 1
 
     def __post_init__(self):
         num_classes = len(self.classes.names)
@@ -62,28 +66,50 @@ class Episodes:
                 f"{_OF_VALIDATION if self.split == 'validation' else ''}",
                 "num_ways",
             )
-        fewest = int(np.argmin(self.classes.counts))
-        if self.classes.counts[fewest] < self._images_per_class:
+        small = smaller_than(self._images_per_class, self.classes)
+        if small:
             raise DataError(
                 f"A task needs {self._images_per_class} images of a class "
-                f"({self.num_shots} support and {self.num_queries} query); "
-                f"{self.classes.names[fewest]} of the {self.split} split has "
-                f"{self.classes.counts[fewest]}. Lower num_shots; or "
-                "num_queries.",
+                f"({self.num_shots} support and {self._queries} query); in "
+                f"the {self.split} split {listed(small, num_classes)}. Lower "
+                "num_shots; or num_queries.",
                 "num_shots",
                 "num_queries",
             )
 
     @property
+    def num_classes(self) -> int:
+        """Classes of `labelled_batches`: each quarter turn is one."""
+        return self.labelled_batches(1).num_classes
+
+    def labelled_batches(self, batch_size: int) -> LabelledBatches:
+        """The stream of labelled batches of all its classes."""
+        return LabelledBatches(
+            self.classes.images,
+            self.classes,
+            batch_size,
+            self.seed,
+            self.split,
+            scale=1 / 255,
+            rotations=self.rotations,
+            one_hot=True,
+        )
+
+    @property
     def _images_per_class(self) -> int:
-        return self.num_shots + self.num_queries
+        return self.num_shots + self._queries
+
+    @property
+    def _queries(self) -> int:
+        """Query images of a class, in all query sets."""
+        return self.num_query_sets * self.num_queries
 
     def tasks(self, first: int, count: int) -> Task:
         """Tasks first, ..., first + count - 1.
 
         Returns:
             A `Task` of `Batch`es: inputs float32 [count, N*K, height, width,
-            channels] in [0, 1] (N*Q in the query set), the images of a class
+            channels] in [0, 1] (N*Q in a query set), the images of a class
             one after another; targets one-hot float32 [count, N*K, N].
         """
         chosen, turns = self._classes(first, count)
@@ -94,15 +120,16 @@ class Episodes:
                 images[turned] = np.rot90(images[turned], turn, axes=(2, 3))
         k = self.num_shots
         return Task(
-            support=self._batch(images[:, :, :k]),
-            query=self._batch(images[:, :, k:]),
+            support=self._batch(images[:, :, :k], 1),
+            query=self._batch(images[:, :, k:], self.num_query_sets),
         )
 
     def numbers(self, first: int, count: int) -> np.ndarray:
         """Indices of the images in tasks first, ..., first + count - 1.
 
         Returns:
-            int64 [count, N, K + Q], indices into the array of images.
+            int64 [count, N, K + Q], indices into the array of images; those of
+            query sets one after another.
         """
         chosen, _ = self._classes(first, count)
         return self._numbers(first, chosen)
@@ -134,10 +161,14 @@ class Episodes:
         numbers = _without_replacement(u, self.classes.counts[chosen])
         return self.classes.firsts[chosen][..., None] + numbers
 
-    def _batch(self, images: np.ndarray) -> Batch:
+    def _batch(self, images: np.ndarray, num_sets: int) -> Batch:
+        """Sets one after another, of images [count, N, in all sets, ...]."""
         count, n, per_class = images.shape[:3]
-        inputs = images.reshape(count, n * per_class, *images.shape[3:])
-        targets = np.repeat(np.eye(n, dtype=np.float32), per_class, axis=0)
+        image = images.shape[3:]
+        sets = images.reshape(count, n, num_sets, -1, *image)
+        inputs = sets.swapaxes(1, 2).reshape(count, n * per_class, *image)
+        labels = np.repeat(np.eye(n), per_class // num_sets, axis=0)
+        targets = np.tile(labels.astype(np.float32), (num_sets, 1))
         return Batch(
             inputs.astype(np.float32) / np.float32(255),
             np.broadcast_to(targets, (count, *targets.shape)),
@@ -145,6 +176,18 @@ class Episodes:
 
     def _stream(self, kind: int) -> int:
         return 2 * SPLITS.index(self.split) + kind
+
+
+def smaller_than(needed: int, classes: ImageClasses) -> dict[str, int]:
+    """The classes with fewer examples, and how many they have."""
+    pairs = zip(classes.names, classes.counts.tolist(), strict=True)
+    return {name: count for name, count in pairs if count < needed}
+
+
+def listed(small: dict[str, int], total: int) -> str:
+    """What `smaller_than` found among `total` classes, in words."""
+    names = ", ".join(f"{name} ({count})" for name, count in small.items())
+    return f"{len(small)} of {total} have fewer: {names}"
 
 
 def _without_replacement(u: np.ndarray, sizes: np.ndarray | int) -> np.ndarray:

@@ -21,14 +21,16 @@ from maml_tf.datasets.image_preparation import SCALE, ImagePreparation
 from maml_tf.datasets.packed_images import ImageClasses
 from maml_tf.errors import ConfigError, DataError
 from maml_tf.tasks import sampled
+from maml_tf.tasks.arrays import as_classes, as_numbers, map_arrays
 from maml_tf.tasks.batches import check_finite
+from maml_tf.tasks.csv_files import CsvFormat, read_csv
 from maml_tf.tasks.functions import DatasetTasks, FunctionTasks
 from maml_tf.tasks.sampled import (
     SampledTasks,
     in_groups,
     names_of_split,
 )
-from maml_tf.tasks.series import concatenate, read_csv
+from maml_tf.tasks.series import concatenate
 
 
 def tasks_from_folder(
@@ -42,6 +44,7 @@ def tasks_from_folder(
     white: float | None = None,
     split: str | None = None,
     seed: int = 0,
+    drop_small: bool = False,
 ) -> SampledTasks:
     """N-way K-shot tasks of images in a folder for each class.
 
@@ -64,6 +67,9 @@ def tasks_from_folder(
             of all of them, in all splits.
         split: which part of the classes to use; None uses all.
         seed: of the draws.
+        drop_small: leave out classes with fewer than K + Q examples, after
+            splitting, rather than refuse them; the stream's `left_out` names
+            them.
 
     Returns:
         Tasks with inputs float32 [N*K, height, width, channels] in [0, 1]
@@ -96,6 +102,7 @@ def tasks_from_folder(
         split or "train",
         scale=SCALE,
         prepare=prepare,
+        drop_small=drop_small,
     )
 
 
@@ -128,14 +135,17 @@ def tasks_from_arrays(
     *,
     split: str | None = None,
     seed: int = 0,
+    drop_small: bool = False,
 ) -> TaskStream:
     """N-way K-shot tasks of labelled examples.
 
     Args:
         x: an array [examples, ...], or a structure of them for a model with
-            several inputs.
-        y: the class of each example, integers or strings [examples].
-        num_ways, num_shots, num_queries, split, seed: as for
+            several inputs. A list of arrays is a structure if each has as many
+            rows as there are examples, else a list of examples.
+        y: the class of each example, integers or strings [examples] or
+            [examples, 1]: an array, a list, a column of pandas.
+        num_ways, num_shots, num_queries, split, seed, drop_small: as for
             `tasks_from_folder`.
 
     Returns:
@@ -145,14 +155,8 @@ def tasks_from_arrays(
         DataError: if labels are not as above, or examples too few.
         ConfigError: if an argument makes no sense.
     """
-    y = np.asarray(y)
-    if y.ndim != 1 or y.dtype.kind not in "iuSU":
-        raise DataError(
-            "y must hold a class for each example, integers or strings "
-            f"[examples]. Received: dtype {y.dtype}, shape {y.shape}. For "
-            "one-hot labels give y.argmax(axis=1)."
-        )
-    inputs = tf.nest.map_structure(np.asarray, x)
+    y = as_classes(y)
+    inputs = map_arrays(as_numbers, x, single=_is_rows(x, len(y)))
     for array in tf.nest.flatten(inputs):
         if array.ndim == 0 or len(array) != len(y):
             raise DataError(
@@ -175,6 +179,7 @@ def tasks_from_arrays(
         num_shots if num_queries is None else num_queries,
         seed,
         split or "train",
+        drop_small=drop_small,
     )
 
 
@@ -186,6 +191,10 @@ def tasks_from_series(
     columns: tuple[str, Sequence[str], Sequence[str]] | None = None,
     split: str | None = None,
     seed: int = 0,
+    drop_small: bool = False,
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    decimal: str | None = None,
 ) -> TaskStream:
     """Regression tasks, each a few points of one of many series.
 
@@ -198,17 +207,27 @@ def tasks_from_series(
             of y. None: the first, all between, and the last.
         split: which part of the series to use; None uses all.
         seed: of the draws.
+        drop_small: leave out series with fewer than K + Q points, as
+            `tasks_from_folder` does classes.
+        encoding: of a CSV file; None: UTF-8, or what its first bytes say.
+        delimiter: of its fields; None: a comma, semicolon, tab or bar, as its
+            first line says.
+        decimal: its decimal mark, "." or ","; None finds it out. What may be
+            read in two ways is refused.
 
     Returns:
         Tasks with inputs and targets [K, ...] and [Q, ...]; from a CSV file
-        float32 [K, columns].
+        float64 [K, columns].
 
     Raises:
         DataError: if the file or a series cannot be used.
         ConfigError: if an argument makes no sense.
     """
+    written = CsvFormat(encoding, delimiter, decimal)
     if isinstance(source, str | os.PathLike):
-        names, inputs, targets = read_csv(pathlib.Path(source), columns)
+        names, inputs, targets = read_csv(
+            pathlib.Path(source), columns, written
+        )
     else:
         names, inputs, targets = concatenate(source)
     check_finite(Batch(inputs, targets), "the series")
@@ -222,6 +241,7 @@ def tasks_from_series(
         num_shots if num_queries is None else num_queries,
         seed,
         split or "train",
+        drop_small=drop_small,
     )
 
 
@@ -269,6 +289,13 @@ def tasks_from_dataset(dataset: tf.data.Dataset) -> TaskStream:
             f"{type(dataset).__name__}"
         )
     return DatasetTasks(dataset)
+
+
+def _is_rows(x: Any, count: int) -> bool:
+    """Whether a list of arrays holds an example in each."""
+    return isinstance(x, list | tuple) and any(
+        getattr(part, "shape", (count,))[:1] != (count,) for part in x
+    )
 
 
 def _classes_in(

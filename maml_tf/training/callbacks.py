@@ -85,6 +85,15 @@ class KerasCallbacks:
         self._list.on_train_batch_begin(batch)
         self._list.on_train_batch_end(batch, logs)
 
+    @contextlib.contextmanager
+    def validating(self) -> Iterator[None]:
+        """Around validation, for which callbacks may exchange the weights."""
+        self._list.on_test_begin()
+        try:
+            yield
+        finally:
+            self._list.on_test_end()
+
     def end_epoch(
         self, means: dict[str, float], measured: dict[str, float]
     ) -> None:

@@ -5,6 +5,8 @@ import dataclasses
 import math
 from typing import Any, ClassVar
 
+import keras
+
 from maml_tf.errors import ConfigError
 from maml_tf.methods.method import Method
 from maml_tf.methods.registry import (
@@ -15,6 +17,8 @@ from maml_tf.methods.registry import (
 )
 
 NORMS = ("batch_norm", "layer_norm", None)
+SCHEDULES = (None, "cosine")
+LAST_BETA = 1e-5  # of MAML++
 
 # Fields that say how long to train: a run can be resumed with larger ones.
 ITERATIONS = ("pretrain_iterations", "metatrain_iterations")
@@ -48,6 +52,11 @@ class TrainingConfig(abc.ABC):
     first_order: bool = False
     # Seed of initial weights and training tasks.
     seed: int = 0
+    # How beta changes in meta-training: `cosine` lowers it to beta_end by half
+    # a cosine over metatrain_iterations; None keeps it.
+    beta_schedule: str | None = None
+    # Its last value; None takes 1e-5 for a schedule.
+    beta_end: float | None = None
     # Name of the method of meta-training.
     method: str = "maml"
     # Settings of that method alone; those not given have its defaults.
@@ -90,6 +99,7 @@ class TrainingConfig(abc.ABC):
             ("baseline", (None, "oracle")),
             ("norm", NORMS),
             ("method", tuple(METHODS)),
+            ("beta_schedule", SCHEDULES),
         ):
             value = getattr(self, name)
             if value not in known:
@@ -122,6 +132,44 @@ class TrainingConfig(abc.ABC):
                     "method",
                 )
         self._check_method_settings()
+        self._check_schedule()
+
+    def _check_schedule(self) -> None:
+        """Completes the schedule of beta, and checks it."""
+        if self.beta_schedule is None:
+            if self.beta_end is not None:
+                raise ConfigError(
+                    "beta_end is the last value of beta_schedule, but there is "
+                    "none.",
+                    "beta_end",
+                    "beta_schedule",
+                )
+            return
+        if not self.metatrain_iterations:
+            raise ConfigError(
+                "beta_schedule concerns meta-training, but "
+                "metatrain_iterations is 0.",
+                "beta_schedule",
+                "metatrain_iterations",
+            )
+        if self.meta_method.outer_rate(self.beta) != self.beta:
+            raise ConfigError(
+                f"beta_schedule does not go with method={self.method}, which "
+                "has a schedule of its own.",
+                "beta_schedule",
+                "method",
+            )
+        end = min(LAST_BETA, self.beta)
+        if self.beta_end is not None:
+            end = self.beta_end
+        if not 0 <= end <= self.beta:
+            raise ConfigError(
+                "beta_end must be between 0 and beta. Received: "
+                f"beta_end={end}, beta={self.beta}",
+                "beta_end",
+                "beta",
+            )
+        object.__setattr__(self, "beta_end", end)
 
     def _check_method_settings(self) -> None:
         """Completes the settings of the method, and checks them."""
@@ -171,6 +219,17 @@ class TrainingConfig(abc.ABC):
         return make_method(self.method, settings)
 
     @property
+    def outer_rate(
+        self,
+    ) -> float | keras.optimizers.schedules.LearningRateSchedule:
+        """The outer optimizer's learning rate in meta-training."""
+        if self.beta_schedule is None or self.beta_end is None:
+            return self.meta_method.outer_rate(self.beta)
+        return keras.optimizers.schedules.CosineDecay(
+            self.beta, self.metatrain_iterations, self.beta_end / self.beta
+        )
+
+    @property
     def joint_method(self) -> Method:
         """Ordinary training on all tasks jointly."""
         return make_method("joint", dataclasses.asdict(self))
@@ -199,6 +258,8 @@ class TrainingConfig(abc.ABC):
     def identity(self) -> dict[str, Any]:
         """What training depends on, except its length."""
         unused = {*ITERATIONS, *self._unused}
+        if self.beta_schedule is not None:
+            unused.remove("metatrain_iterations")
         fields = dataclasses.asdict(self).items()
         return {name: value for name, value in fields if name not in unused}
 
@@ -227,9 +288,13 @@ class TrainingConfig(abc.ABC):
                 for name, value in self.method_settings.items()
                 if value != own[name].default
             ]
+        beta = f"metalr{self.beta}"
+        if self.beta_schedule is not None:
+            beta += f"_{self.beta_schedule}_{self.beta_end:g}"
+            beta += f"_in_{self.metatrain_iterations}"
         return [
             *parts,
-            f"metalr{self.beta}",
+            beta,
             norms.get(self.norm, "layernorm"),
             f"seed_{self.seed}",
         ]

@@ -1,5 +1,6 @@
 """The training loop: meta-steps in, logs, checkpoints and progress out."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 
@@ -8,7 +9,11 @@ import tensorflow as tf
 
 from maml_tf.core.maml import Task
 from maml_tf.core.meta_step import MetaStep
-from maml_tf.core.task_stream import TaskStream
+from maml_tf.core.task_stream import (
+    NumberedTask,
+    NumberedTasks,
+    TaskStream,
+)
 from maml_tf.errors import TrainingDivergedError
 from maml_tf.training.callbacks import KerasCallbacks
 from maml_tf.training.files import TrainingFiles
@@ -41,6 +46,8 @@ class Loop:
         files: where logs and checkpoints go; None writes none.
         validation: measures the network.
         callbacks: the user's callbacks.
+        use_averages: puts the weights' averages, which the optimizer keeps, in
+            their place; called at the end. None if it keeps none.
     """
 
     history: History
@@ -50,6 +57,7 @@ class Loop:
     files: TrainingFiles | None = None
     validation: Validation | None = None
     callbacks: KerasCallbacks | None = None
+    use_averages: Callable[[], None] | None = None
 
     def run(self, steps: Steps, start: int, end: int) -> None:
         """Runs iterations start, ..., end - 1.
@@ -83,16 +91,24 @@ class Loop:
             if epoch_ends:
                 latest |= self._end_epoch(done, epoch.take())
                 last = last or self._stopped()
-                if last and self.callbacks:
-                    self.callbacks.end()
-                # Last, to save what callbacks change, such as the rate.
+                # What callbacks change, such as the rate, is saved with it;
+                # training resumes from the weights, not from their averages.
+                if last and not self.use_averages:
+                    self._end()
                 if self.files:
                     self.files.checkpoints.save(done)
+                if last and self.use_averages:
+                    self._end()
             self.on_progress(done, latest)
             if last:
                 return
+        self._end()  # nothing was left to do
+
+    def _end(self) -> None:
+        if self.use_averages:
+            self.use_averages()
         if self.callbacks:
-            self.callbacks.end()  # nothing was left to do
+            self.callbacks.end()
 
     def _stopped(self) -> bool:
         return self.callbacks is not None and self.callbacks.stopped
@@ -106,7 +122,12 @@ class Loop:
     def _end_epoch(self, done: int, row: dict[str, float]) -> dict[str, float]:
         measured: dict[str, float] = {}
         if self.validation:
-            measured = self.validation(done)
+            with (
+                self.callbacks.validating()
+                if self.callbacks
+                else contextlib.nullcontext()
+            ):
+                measured = self.validation(done)
             self.history.add_validation(done, measured)
         if self.files:
             self.files.log.flush()  # rows before a checkpoint stay
@@ -126,7 +147,7 @@ def _named(measured: dict[str, float]) -> dict[str, float]:
 
 def meta_steps(
     step: MetaStep,
-    stream: TaskStream,
+    stream: TaskStream | NumberedTasks,
     meta_batch_size: int,
     first: int,
     last: int,
@@ -167,8 +188,11 @@ def meta_steps(
 
 
 def _meta_batches(
-    stream: TaskStream, first: int, count: int, meta_batch_size: int
-) -> Task:
+    stream: TaskStream | NumberedTasks,
+    first: int,
+    count: int,
+    meta_batch_size: int,
+) -> Task | NumberedTask:
     """Tasks of `count` iterations: [count, meta_batch_size, ...]."""
     tasks = stream.tasks(first * meta_batch_size, count * meta_batch_size)
     return tf.nest.map_structure(

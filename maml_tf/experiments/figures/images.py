@@ -10,7 +10,7 @@ from maml_tf.core.losses import Batch
 from maml_tf.experiments.figures.drawing import logarithmic
 from maml_tf.experiments.images import ImageExperiment
 from maml_tf.experiments.labels import color, network_label
-from maml_tf.experiments.results import Results
+from maml_tf.experiments.results import NORM_BY, Results
 from maml_tf.plotting import write_figure
 from maml_tf.training.logs import read_rows
 
@@ -81,8 +81,8 @@ def plot_episode(
             f"{network_label(results.label)}, {results.split} task {index} of "
             f"{experiment.config.datasource}"
         )
-        if evaluation.statistics == "support":
-            title += ", norm by support set"
+        if evaluation.statistics not in (None, "transductive"):
+            title += f", norm by: {NORM_BY[evaluation.statistics]}"
         figure.suptitle(title, fontsize=11)
         figure.tight_layout()
 
@@ -155,7 +155,7 @@ def plot_training(
                 label=label,
             )
         logarithmic(left)
-        left.set_ylabel("training loss of a task, sum of its classes")
+        left.set_ylabel("training loss of a task")
         left.legend(fontsize=9)
         right.plot(
             [row["iteration"] for row in accuracies],

@@ -64,7 +64,7 @@ def _short(commit: str | None) -> str:
 
 @functools.cache
 def _checkout() -> dict[str, Any]:
-    root = pathlib.Path(__file__).resolve().parents[2]
+    root = pathlib.Path(__file__).resolve().parents[1]
 
     def git(*arguments: str) -> str:
         return subprocess.run(
