@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import command
+from conftest import command, train
 
 from maml_tf.core.maml import inner_update
 from maml_tf.rl.advantages import experience
@@ -130,13 +130,7 @@ def test_a_run_is_exported_from_the_command_line(tmp_path, capsys):
         "--update_batch_size=2",
         f"--logdir={tmp_path}",
     )
-    command(
-        *flags,
-        "--outer_step=vpg",
-        "--metatrain_iterations=1",
-        "--compare=False",
-        "--test_tasks=1",
-    )
+    train(tmp_path, *flags, "--outer_step=vpg", "--metatrain_iterations=1")
     exported = tmp_path / "exported"
     command(
         *flags, "--outer_step=vpg", "--train=False", f"--export_dir={exported}"

@@ -216,9 +216,10 @@ flags.DEFINE_enum(
     [*STATISTICS, "both"],
     "whose mean and variance normalize a query set in evaluation: its own "
     "(transductive, as in the paper), those of the support set, which allow a "
-    "single image to be classified, those of both sets together (joint), those "
-    "of training images (population), or both the first and the second "
-    "[transductive; protonet population]",
+    "single image to be classified, or of it with one query image (appended), "
+    "those of both sets together (joint), those of training images "
+    "(population), or both the first and the second [transductive; protonet "
+    "and others that compare embeddings population, finetuning support]",
 )
 flags.DEFINE_string(
     "original_checkpoint",

@@ -91,7 +91,7 @@ class Served:
         if self._adapts_weights:
             updates = {"num_updates": tf.TensorSpec([], tf.int32)}
         asked = query
-        if self.statistics == "support":
+        if self._takes_support:
             asked = query | named("support_inputs", self.inputs)
         several = {
             name: tf.TensorSpec([None, *spec.shape], spec.dtype)
@@ -126,6 +126,11 @@ class Served:
     @property
     def _adapts_weights(self) -> bool:
         return self.method.fixed_outputs and bool(self.method.test_steps)
+
+    @property
+    def _takes_support(self) -> bool:
+        """Whether predictions need the support set's inputs."""
+        return self.statistics in ("support", "appended")
 
     @property
     def _params(self) -> list[tf.Tensor]:
@@ -239,7 +244,7 @@ class Served:
 
     def _outputs(self, state: State, tensors: Tensors) -> Tensors:
         support = None
-        if self.statistics == "support":
+        if self._takes_support:
             support = self._inputs("support_inputs", tensors)
         query = self._inputs("query_inputs", tensors)
         return self._answer(state, query, support)

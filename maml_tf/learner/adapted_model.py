@@ -20,7 +20,10 @@ from maml_tf.layers.normalization import has_batch_norm
 from maml_tf.learner.examples import Examples
 from maml_tf.learner.exporting import classifies
 from maml_tf.learner.metrics import names_of
-from maml_tf.learner.model_checks import check_normalization, plain_copy
+from maml_tf.learner.model_checks import (
+    check_normalization,
+    plain_copy,
+)
 from maml_tf.learner.objectives import (
     BINARY,
     CATEGORICAL,
@@ -52,6 +55,7 @@ class AdaptedModel:
         objectives: Sequence[Objective],
         examples: Examples,
         classes: tuple[str, ...] | None,
+        population: bool,
     ):
         """
         Args:
@@ -64,6 +68,7 @@ class AdaptedModel:
             objectives: the loss and the metrics.
             examples: makes arrays of what users give.
             classes: see the attribute.
+            population: whether the population's statistics were measured.
         """
         self.state = state
         self.losses = losses
@@ -74,6 +79,7 @@ class AdaptedModel:
         self._support = support
         self._objectives = objectives
         self._examples = examples
+        self._population = population
         self._spec = batches.spec_of(support)
 
     @property
@@ -100,8 +106,9 @@ class AdaptedModel:
             statistics: those that batch normalization uses: "support", the
                 support set's mean and variance, so that predictions do not
                 depend on each other; "transductive", those of `x` itself, as
-                in the paper; "joint", those of both together; or "population",
-                those that `Learner.measure_population` found.
+                in the paper; "appended", those of the support set with one of
+                `x`, for each of them; "joint", those of both together; or
+                "population", those that `Learner.measure_population` found.
 
         Raises:
             DataError: if `x` is not like the examples of the support set.
@@ -234,7 +241,7 @@ class AdaptedModel:
             ConfigError: if an argument is invalid.
             ExportError: if the directory exists and is not empty.
         """
-        check_statistics(self._network.model, statistics)
+        check_statistics(self._network.model, statistics, self._population)
         if not has_batch_norm(self._network.model):
             statistics = "transductive"  # nothing depends on the support set
         example = tf.nest.map_structure(lambda x: x[:1], self._support.inputs)
@@ -265,7 +272,7 @@ class AdaptedModel:
 
     def _outputs(self, x: Any, statistics: str) -> Any:
         """What `predict` returns, as tensors with their masks."""
-        check_statistics(self._network.model, statistics)
+        check_statistics(self._network.model, statistics, self._population)
         inputs = self._examples.inputs(x, self._spec.inputs)
         batches.check_spec(batches.spec_of(inputs), self._spec.inputs, "inputs")
         normalizing = references(statistics, self._support.inputs, inputs)
@@ -294,8 +301,15 @@ class AdaptedModel:
         )
 
 
-def check_statistics(model: keras.Model, statistics: str) -> None:
+def check_statistics(
+    model: keras.Model, statistics: str, population: bool
+) -> None:
     """Checks that batch normalization can use such statistics.
+
+    Args:
+        model: the network.
+        statistics: one of `losses.STATISTICS`.
+        population: whether the population's were measured.
 
     Raises:
         ConfigError: if it cannot.
@@ -307,3 +321,9 @@ def check_statistics(model: keras.Model, statistics: str) -> None:
         )
     if statistics == "support":
         check_normalization(model)
+    if statistics == "population" and has_batch_norm(model) and not population:
+        raise ConfigError(
+            "The population's statistics were not measured with these weights. "
+            "Call learner.measure_population(tasks) with training tasks first, "
+            "and adapt then; or use other statistics."
+        )

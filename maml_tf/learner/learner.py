@@ -392,18 +392,7 @@ class Learner:
         Raises:
             ConfigError: if it cannot.
         """
-        check_statistics(self.model, statistics)
-        if (
-            statistics == "population"
-            and has_batch_norm(self.model)
-            and self.population_of != self.iterations
-        ):
-            raise ConfigError(
-                "The population's statistics were not measured for these "
-                "weights. Call learner.measure_population(tasks) with training "
-                "tasks first, or use other statistics.",
-                "statistics",
-            )
+        check_statistics(self.model, statistics, self._knows_population)
 
     def adapt(
         self,
@@ -444,6 +433,7 @@ class Learner:
             self.objectives,
             self.checks.examples,
             classes,
+            self._knows_population,
         )
 
     def export(
@@ -535,6 +525,10 @@ class Learner:
             self.method.anneals,
             self.method.differentiates_updates,
         )
+
+    @property
+    def _knows_population(self) -> bool:
+        return self.population_of == self.iterations
 
     def _training_stream(self, tasks: TaskStream) -> CheckedTasks:
         if self.method.train_batch_size is None:

@@ -25,6 +25,7 @@ from maml_tf.core.network import Network, weight_names
 from maml_tf.errors import ConfigError, check_whole_number
 from maml_tf.methods.embedding import (
     EmbeddingMethod,
+    added_up,
     cosines,
     embedding_size,
     flattened,
@@ -106,7 +107,7 @@ class Classifier(Method):
             loss = tf.reduce_mean(
                 network.objective(task.support.targets, logits)
             )
-            total = tf.add_n([loss, *added])
+            total = added_up(loss, *added)
         return MetaGradient(
             gradient_or_zeros(tape, total, params), {"pre_update": loss}
         )
@@ -237,7 +238,7 @@ class FineTuning(Classifier):
             features = flattened(outputs, parts)
             logits = tf.matmul(features, parts[-2]) + parts[-1]
             loss = tf.reduce_mean(network.objective(support.targets, logits))
-            total = tf.add_n([loss, *added])
+            total = added_up(loss, *added)
         gradient = gradient_or_zeros(tape, total, parts)
         step = tf.cast(state.step, loss.dtype)
         size = tf.cast(alpha, loss.dtype) / (1 + self.rate_decay * step)

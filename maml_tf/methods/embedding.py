@@ -104,7 +104,7 @@ class EmbeddingMethod(Method):
             )
             query = Batch(embeddings[num_support:], task.query.targets)
             loss = self.task_loss(network, own, state, query)
-            total = tf.add_n([loss, self.penalty(params), *added])
+            total = added_up(loss, self.penalty(params), *added)
         return MetaGradient(
             gradient_or_zeros(tape, total, params), {"post_update": loss}
         )
@@ -148,6 +148,11 @@ def embedding_size(network: Network) -> int:
             f"Received: outputs of shape {shape}"
         )
     return math.prod(shape[1:])
+
+
+def added_up(loss: tf.Tensor, *others: tf.Tensor) -> tf.Tensor:
+    """The sum of a loss and others, such as layers', in its dtype."""
+    return tf.add_n([loss, *(tf.cast(x, loss.dtype) for x in others)])
 
 
 def flattened(outputs: tf.Tensor, theta: Params) -> tf.Tensor:
