@@ -116,7 +116,8 @@ class TaskChecks:
         if not method.fixed_outputs:
             batch = self._without_column(batch, 1)
         outputs = outputs_on(network, method, params, batch)
-        batch = self._without_column(batch, np.ndim(outputs) - 1)
+        if isinstance(outputs, np.ndarray):
+            batch = self._without_column(batch, outputs.ndim - 1)
         self._objective.check_outputs(batch.targets, outputs)
         if self._objective.kind is not None:
             if method.fixed_outputs:
