@@ -168,7 +168,8 @@ class SupervisedExperiment(Experiment):
     def evaluate(
         self, settings: EvaluationSettings, trained: bool
     ) -> list[Evaluation]:
-        if "population" in (settings.statistics or [self.statistics]):
+        shown: Sequence[str | None] = settings.statistics or [self.statistics]
+        if "population" in shown:
             self.learner.measure_population(self.tasks("train"))
         return [
             evaluation
