@@ -35,11 +35,16 @@ def small(normalized=False):
 
 
 def one_task(num_queries=4):
+    """Its inputs are float64 that Keras can cast to float32 exactly."""
     rng = np.random.default_rng(0)
     return Task(
         *(
             Batch(
-                tf.constant(rng.standard_normal((count, 2))),
+                tf.constant(
+                    tf.constant(
+                        rng.normal(size=(count, 2)).astype("f"), "float64"
+                    ),
+                ),
                 tf.constant(rng.standard_normal((count, 1))),
             )
             for count in (4, num_queries)
@@ -61,7 +66,8 @@ def by_differences(method, network, params, task, loss, iteration=None):
     """Compares the meta-gradient with the slope of `loss` of params."""
     rng = np.random.default_rng(2)
     direction = [rng.standard_normal(t.shape) for t in params]
-    found = method.task_gradient(network, params, task, iteration).gradient
+    more = () if iteration is None else (iteration,)
+    found = method.task_gradient(network, params, task, *more).gradient
     assert len(found) == len(params)
     slope = sum(
         float(tf.reduce_sum(g * d))

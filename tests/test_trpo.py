@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from maml_tf.core.conjugate_gradient import conjugate_gradient, flat, unflat
 from maml_tf.rl.linearization import Linearization, adapted_surrogate_and_kl
 from maml_tf.rl.losses import Experience, surrogate_and_kl
 from maml_tf.rl.policy import GaussianPolicy
-from maml_tf.rl.trpo import conjugate_gradient, flat, trpo_step, unflat
+from maml_tf.rl.trpo import trpo_step
 
 TASKS, SAMPLES, OBSERVATION, ACTION = 3, 30, 2, 2
 ALPHA, MAX_KL = 0.3, 0.01
@@ -231,7 +232,7 @@ def test_conjugate_gradient_solves_a_system_of_its_size():
     root = rng.normal(size=(6, 6))
     matrix, b = root @ root.T + np.eye(6), rng.normal(size=6)
     x, curved = conjugate_gradient(
-        lambda v: tf.linalg.matvec(matrix, v), tf.constant(b)
+        lambda v: tf.linalg.matvec(matrix, v), tf.constant(b), 6
     )
     np.testing.assert_allclose(x, np.linalg.solve(matrix, b), rtol=1e-5)
     np.testing.assert_allclose(curved, matrix @ x.numpy(), atol=1e-9)

@@ -128,7 +128,7 @@ class MetaStep:
                 loops=loops_for(model) if task_loop is None else [task_loop],
             )
         except (LookupError, TypeError, NotImplementedError) as e:
-            gap = missing_derivative(e, self._first, specs, task, model)
+            gap = missing_derivative(e, self._last, specs, task, model)
             if gap is None:
                 raise
             raise ConfigError(
@@ -136,7 +136,7 @@ class MetaStep:
                 f"({first_lines(e)})"
             ) from e
         if differentiates_updates:
-            check_derivatives(self._first, specs, task, model, traced.graph)
+            check_derivatives(self._last, specs, task, model, traced.graph)
         self._meta_gradient = traced.function
         self._loss_specs = traced.outputs.losses
         self.task_loop = traced.name
@@ -255,9 +255,9 @@ class MetaStep:
 
         return gradient
 
-    def _first(self, params: Params, task: Task | NumberedTask) -> MetaGradient:
-        """The gradient of one task in the first iteration."""
-        iteration = [tf.constant(0)] if self._by_iteration else []
+    def _last(self, params: Params, task: Task | NumberedTask) -> MetaGradient:
+        """The gradient of one task when no annealing is left."""
+        iteration = [tf.constant(2**31 - 1)] if self._by_iteration else []
         return self._task_gradient(params, task, *iteration)
 
     def _circumstances(self) -> dict[str, tf.Tensor]:

@@ -168,8 +168,8 @@ class SupervisedExperiment(Experiment):
     def evaluate(
         self, settings: EvaluationSettings, trained: bool
     ) -> list[Evaluation]:
-        shown: Sequence[str | None] = settings.statistics or [self.statistics]
-        if "population" in shown:
+        asked: Sequence[str | None] = settings.statistics or [self.statistics]
+        if "population" in asked:
             self.learner.measure_population(self.tasks("train"))
         return [
             evaluation

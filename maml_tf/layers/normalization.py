@@ -272,3 +272,11 @@ def which_adapt(
         }
         return [id(v) not in kept for v in model.trainable_variables]
     return [bool(predicate(v)) for v in model.trainable_variables]
+
+
+def has_batch_norm(model: keras.Model) -> bool:
+    """Whether examples of a batch affect each other through normalization."""
+    return any(
+        isinstance(layer, keras.layers.BatchNormalization)
+        for layer in all_layers(model)
+    )

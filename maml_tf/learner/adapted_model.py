@@ -12,13 +12,16 @@ import tensorflow as tf
 from maml_tf.core.losses import STATISTICS, Batch, references
 from maml_tf.core.maml import Params
 from maml_tf.core.network import Network
+from maml_tf.datasets.image_preparation import ImagePreparation
 from maml_tf.errors import ConfigError, reason
+from maml_tf.export.adapted import export_adapted
 from maml_tf.files import scratch_directory
+from maml_tf.layers.normalization import has_batch_norm
 from maml_tf.learner.examples import Examples
+from maml_tf.learner.exporting import classifies
 from maml_tf.learner.metrics import names_of
 from maml_tf.learner.model_checks import (
     check_normalization,
-    has_batch_norm,
     plain_copy,
 )
 from maml_tf.learner.objectives import (
@@ -210,6 +213,56 @@ class AdaptedModel:
                 f"Cannot write to {path} ({reason(e)}). Free some space, or "
                 "choose another file."
             ) from e
+
+    def export(
+        self,
+        path: str | os.PathLike,
+        *,
+        statistics: str = "support",
+        images: ImagePreparation | None = None,
+        class_names: Sequence[str] | None = None,
+        version: int | None = None,
+    ) -> None:
+        """Writes a SavedModel that predicts, for servers (docs/serving.md).
+
+        It needs neither maml_tf nor Keras.
+
+        Args:
+            path: the directory to create; an empty one may exist.
+            statistics: as for `predict`.
+            images: adds a signature that takes JPEG and PNG files; `prepare`
+                of the tasks that `tasks_from_folder` gives.
+            class_names: the names of classes 0, 1, ..., which answers then
+                hold.
+            version: writes to a directory of this number in `path`, as
+                TensorFlow Serving wants it.
+
+        Raises:
+            ConfigError: if an argument is invalid.
+            ExportError: if the directory exists and is not empty.
+        """
+        check_statistics(self._network.model, statistics, self._population)
+        by_support = statistics == "support" and has_batch_norm(
+            self._network.model
+        )
+        example = tf.nest.map_structure(lambda x: x[:1], self._support.inputs)
+        outputs = self.predict(example, statistics)
+        classified = classifies(self._objectives[0], self._spec.targets)
+        export_adapted(
+            path,
+            self._network,
+            self._method,
+            self._params,
+            self.state,
+            self._support.inputs if by_support else None,
+            self._spec.inputs,
+            classifies=classified,
+            num_ways=outputs.shape[-1] if classified else None,
+            from_logits=self._objectives[0].from_logits is not False,
+            images=images,
+            class_names=class_names,
+            version=version,
+        )
 
     def _outputs(self, x: Any, statistics: str) -> Any:
         """What `predict` returns, as tensors with their masks."""

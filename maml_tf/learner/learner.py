@@ -16,14 +16,16 @@ from maml_tf.core.maml import LossFn, Params, StepSize
 from maml_tf.core.network import Network
 from maml_tf.core.population import take_statistics
 from maml_tf.core.task_stream import TaskStream
+from maml_tf.datasets.image_preparation import ImagePreparation
 from maml_tf.errors import ConfigError, check_whole_number
+from maml_tf.layers.normalization import has_batch_norm
 from maml_tf.learner import exporting, saving
 from maml_tf.learner.adapted_model import AdaptedModel, check_statistics
 from maml_tf.learner.batch_checks import BatchChecks
 from maml_tf.learner.evaluation import NUM_TASKS, Evaluator
 from maml_tf.learner.keras_losses import activation_of
 from maml_tf.learner.metrics import as_metric, names_of
-from maml_tf.learner.model_checks import check_model, has_batch_norm
+from maml_tf.learner.model_checks import check_model
 from maml_tf.learner.objectives import DISTANCES, as_loss, check_method
 from maml_tf.learner.scores import Scores
 from maml_tf.learner.step_sizes import checked_step_size
@@ -435,24 +437,46 @@ class Learner:
         )
 
     def export(
-        self, path: str | os.PathLike, *, statistics: str = "support"
+        self,
+        path: str | os.PathLike,
+        *,
+        statistics: str = "support",
+        num_steps: int | None = None,
+        images: ImagePreparation | None = None,
+        class_names: Sequence[str] | None = None,
+        version: int | None = None,
     ) -> None:
         """Writes a SavedModel that adapts, for deployment (docs/serving.md).
 
         It needs neither maml_tf nor Keras. A classifier takes class numbers.
+        `AdaptedModel.export` writes one that is adapted.
 
         Args:
             path: the directory to create; an empty one may exist.
             statistics: as for `AdaptedModel.predict`.
+            num_steps: updates of `serving_default`; None: as in `adapt`.
+            images: adds signatures that take JPEG and PNG files; `prepare` of
+                the tasks that `tasks_from_folder` gives.
+            class_names: the names of classes 0, 1, ..., which answers then
+                hold, if all tasks have the same.
+            version: writes to a directory of this number in `path`, as
+                TensorFlow Serving wants it.
 
         Raises:
-            ConfigError: if the learner has not seen data yet.
-            ExportError: if `path` exists and is not an empty directory.
+            ConfigError: if the learner has not seen data yet, or an argument is
+                invalid.
+            ExportError: if the directory exists and is not empty.
         """
         self.check_statistics(statistics)
-        if not has_batch_norm(self.model):
-            statistics = "transductive"  # nothing depends on the support set
-        exporting.export(self, path, statistics)
+        exporting.export(
+            self,
+            path,
+            statistics,
+            num_updates=self._updates(num_steps),
+            images=images,
+            class_names=class_names,
+            version=version,
+        )
 
     def save(self, path: str | os.PathLike) -> None:
         """Saves the learner to a directory, without the optimizer's state.

@@ -80,14 +80,6 @@ def check_normalization(model: keras.Model) -> None:
             )
 
 
-def has_batch_norm(model: keras.Model) -> bool:
-    """Whether examples of a batch affect each other through normalization."""
-    return any(
-        isinstance(layer, keras.layers.BatchNormalization)
-        for layer in all_layers(model)
-    )
-
-
 def outputs_on(
     network: Network, method: Method, params: Params, batch: Batch
 ) -> Any:

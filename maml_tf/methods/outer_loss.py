@@ -79,6 +79,9 @@ def before(
     """
     if end == 0 or iteration is None:
         return gradient(False)
+    known = tf.get_static_value(iteration)
+    if known is not None:
+        return gradient(bool(known < end))
     return tf.cond(
         iteration < end, lambda: gradient(True), lambda: gradient(False)
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 from maml_tf.errors import ConfigError
 from maml_tf.methods.classifier import FineTuning, NearestNeighbor
+from maml_tf.methods.imaml import ImplicitMAML
 from maml_tf.methods.joint import JointTraining
 from maml_tf.methods.maml import MAML
 from maml_tf.methods.matching import MatchingNetworks
@@ -101,6 +102,7 @@ for _method in (
     MAML,
     JointTraining,
     MetaSGD,
+    ImplicitMAML,
     Reptile,
     PrototypicalNetworks,
     MatchingNetworks,

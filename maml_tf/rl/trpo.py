@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from maml_tf.core.conjugate_gradient import conjugate_gradient, flat, unflat
 from maml_tf.core.maml import Params
 from maml_tf.rl.linearization import Linearization, adapted_surrogate_and_kl
 from maml_tf.rl.losses import Experience
@@ -23,8 +24,6 @@ BACKTRACK_RATIO = 0.8
 # Step of the finite differences, relative to 1 / |theta|. (The original means
 # 1e-8, but passes 1 to the constructor in its place.)
 FINITE_DIFFERENCE_BASE = 1.0
-
-Product = Callable[[tf.Tensor], tf.Tensor]
 
 
 class TrpoResult(NamedTuple):
@@ -98,43 +97,15 @@ def trpo_step(
     def damped(vector: tf.Tensor) -> tf.Tensor:
         return flat(product(unflat(vector, theta))) + DAMPING * vector
 
-    direction, curved = conjugate_gradient(damped, flat(gradient))
+    direction, curved = conjugate_gradient(
+        damped, flat(gradient), CG_ITERATIONS, CG_TOLERANCE
+    )
     quadratic = tf.reduce_sum(direction * curved)
     size = tf.sqrt(2 * max_kl / (quadratic + 1e-8))
     size = tf.where(tf.math.is_finite(size), size, 1.0)
     return _line_search(
         objective, theta, unflat(size * direction, theta), surrogate, max_kl
     )
-
-
-def conjugate_gradient(
-    product: Product, b: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Solves A x = b for a symmetric positive definite A, approximately.
-
-    Args:
-        product: v -> A v.
-        b: float [n].
-
-    Returns:
-        x and A x, both [n].
-    """
-
-    def unfinished(i, x, residual, direction, squared):
-        return (i < CG_ITERATIONS) & (squared >= CG_TOLERANCE)
-
-    def body(i, x, residual, direction, squared):
-        curved = product(direction)
-        size = squared / tf.reduce_sum(direction * curved)
-        x += size * direction
-        residual -= size * curved
-        left = tf.reduce_sum(tf.square(residual))
-        direction = residual + left / squared * direction
-        return i + 1, x, residual, direction, left
-
-    start = (0, tf.zeros_like(b), b, b, tf.reduce_sum(tf.square(b)))
-    _, x, residual, _, _ = tf.while_loop(unfinished, body, start)
-    return x, b - residual
 
 
 def _line_search(
@@ -190,17 +161,3 @@ def _difference_product(
         return [(a - b) / (2 * size) for a, b in zip(above, below, strict=True)]
 
     return product
-
-
-def flat(tensors: Params) -> tf.Tensor:
-    """All elements in one vector."""
-    return tf.concat([tf.reshape(t, [-1]) for t in tensors], axis=0)
-
-
-def unflat(vector: tf.Tensor, like: Params) -> list[tf.Tensor]:
-    """The inverse of `flat`, in the shapes of `like`."""
-    sizes = [t.shape.num_elements() for t in like]
-    return [
-        tf.reshape(part, t.shape)
-        for part, t in zip(tf.split(vector, sizes), like, strict=True)
-    ]
