@@ -22,6 +22,7 @@ from maml_tf.core.maml import (
     task_meta_gradient,
 )
 from maml_tf.core.meta_step import MetaStep
+from maml_tf.core.task_stream import NumberedTask
 from maml_tf.datasets.image_preparation import ImagePreparation
 from maml_tf.layers.context import Context
 from maml_tf.layers.convolution import Conv2D
@@ -82,6 +83,7 @@ __all__ = [
     "Method",
     "NearestNeighbor",
     "NormalizedConv2D",
+    "NumberedTask",
     "PrototypicalNetworks",
     "Reptile",
     "MetaGradientCheck",

@@ -53,6 +53,16 @@ def check_whole_number(name: str, value: Any, least: int) -> None:
         )
 
 
+def reason(error: Exception) -> str:
+    """Why a file could not be written, as one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    # TensorFlow's: {{node ...}} path; No space left on device [Op:SaveV2]
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    plain = re.sub(r"^\{\{.*?\}\}\s*|\s*\[Op:\w+\].*$", "", first)
+    return plain.rpartition("; ")[2]
+
+
 def first_lines(error: Exception) -> str:
     """The start of a Keras or TensorFlow message, as one line."""
     # Keras prints the location first and the message in bold.

@@ -7,9 +7,13 @@ import json
 import os
 import pathlib
 import shutil
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+# TensorFlow takes paths that it reads for patterns. Such as hold one of these
+# do not match themselves.
+WILDCARDS = "[\\"
 SCRATCH_SUFFIX = ".writing"  # of files that a crash may leave behind
 
 
@@ -23,6 +27,16 @@ def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(scratch, path)
+
+
+@contextlib.contextmanager
+def scratch_directory(parent: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A directory to write in, on the disk of `parent`; removed at the end."""
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        prefix=".", suffix=SCRATCH_SUFFIX, dir=parent
+    ) as scratch:
+        yield pathlib.Path(scratch)
 
 
 def replace_directory(
@@ -49,6 +63,37 @@ def replace_directory(
     os.rename(new, target)
     if replaced and not keep:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def has_wildcards(path: str | os.PathLike) -> bool:
+    """Whether a path, as a pattern, may not match itself."""
+    return any(character in os.fspath(path) for character in WILDCARDS)
+
+
+def check_room_for_names(directory: pathlib.Path, length: int) -> None:
+    """Checks that files below a directory can have names of some length.
+
+    Raises:
+        OSError: if the system refuses them.
+    """
+    name = "x" * 100
+    longest = directory
+    while len(str(longest)) < len(str(directory)) + length:
+        longest /= name
+    with contextlib.suppress(FileNotFoundError):
+        os.stat(longest)
+
+
+@contextlib.contextmanager
+def readable_by_tensorflow(directory: pathlib.Path) -> Iterator[pathlib.Path]:
+    """The directory, or a link to it by a path without `WILDCARDS`."""
+    if not has_wildcards(directory):
+        yield directory
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        link = pathlib.Path(scratch) / "link"
+        link.symlink_to(directory.absolute())
+        yield link
 
 
 @contextlib.contextmanager

@@ -11,6 +11,8 @@ from rich.console import Console
 
 from maml_tf.cli import experiment, omniglot
 from maml_tf.cli.flags import FLAGS
+from maml_tf.cli.settings import config_from_flags
+from maml_tf.experiments.train import open_run, train_run
 from maml_tf.runtime import start_tensorflow
 
 start_tensorflow()
@@ -43,6 +45,18 @@ def parse(*arguments, flags=FLAGS):
 def command(*arguments):
     """Runs the command line in this process."""
     experiment.main(parse(*arguments))
+
+
+def train(logdir, *arguments):
+    """Trains as the command line does, and does not evaluate; the run's path.
+
+    For data sets that need no files.
+    """
+    parse(*arguments)
+    config, data_dir = config_from_flags(), pathlib.Path("nowhere")
+    run = open_run(logdir, config, data_dir, resume=True)
+    train_run(run, data_dir, log=False, console=Console(quiet=True))
+    return run.path
 
 
 def error_of(*arguments):

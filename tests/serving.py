@@ -30,7 +30,7 @@ def main(calls_file, answers_file):
     import tensorflow as tf
 
     calls = {}
-    for key, value in np.load(calls_file).items():
+    for key, value in np.load(calls_file, allow_pickle=True).items():
         directory, signature, tensor = key.split("|")
         calls.setdefault((directory, signature), {})[tensor] = value
     answers = {}

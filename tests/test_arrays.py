@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import maml_tf
 from maml_tf.errors import ConfigError, DataError
 from maml_tf.learner.learner import Learner
 from maml_tf.methods.reptile import Reptile
@@ -225,6 +226,7 @@ def make(request):
         (tf.constant(X), tf.constant(Y)),
         (Column(X), Column(Y, object)),
         (np.asfortranarray(X), Y[::-1][::-1]),
+        (list(X), [np.array([label]) for label in Y]),
         (X, ANIMALS),
         (X, np.array(ANIMALS, object)),
         (X, np.array(ANIMALS)[:, None]),
@@ -287,6 +289,23 @@ def test_tasks_whose_targets_are_text():
     )
     with pytest.raises(DataError, match="is none of the support set's classes"):
         learner().evaluate(unknown, 2)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        ({"a": Y}, "takes one array of targets. Received: dict"),
+        ((Y, Y), "same number of examples"),
+        (None, "A value is missing"),
+        ([], "same number of examples"),
+        ([Y, Y[:2]], "cannot be stacked"),
+        (iter(Y), "of .*iterator"),
+        (np.full(6, 2**64 - 1, "uint64"), "integer labels|must be like"),
+    ],
+)
+def test_targets_that_are_none(make, y, message):
+    with pytest.raises(DataError, match=message):
+        make().adapt(X, y)
 
 
 def test_losses_that_take_no_names():
@@ -435,6 +454,14 @@ class TestNumbersOfNumPy:
         for arguments in ({"alpha": alpha}, {"alpha": alpha, "learn_alpha": 1}):
             with pytest.raises(ConfigError, match="alpha must be a positive"):
                 Learner(used.model, "mse", **arguments)
+
+    @pytest.mark.parametrize("alpha", [float("nan"), -0.1, [-0.1], np.inf])
+    def test_the_engine_refuses_them_too(self, alpha):
+        def loss(theta, data):
+            return tf.reduce_sum(theta[0] * data)
+
+        with pytest.raises(ValueError, match="alpha must be finite and not"):
+            maml_tf.inner_update(loss, [tf.ones(2)], tf.ones(2), alpha)
 
     def test_step_sizes_for_each_variable(self):
         used = learner()

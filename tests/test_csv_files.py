@@ -59,6 +59,12 @@ def read(tmp_path, content, columns=None, **written):
         ("y,x,id\n20,1.5,a\n-30,2.5,a\n4e3,.25,b\n", IN_ORDER, {}),
         ("y,x,id\n20,1.5,a\n-30,2.5,a\n4e3,.25,b\n", ("id", "x", "y"), {}),
         (
+            'id,"x\nin m",y\na,1.5,20\na,2.5,-30\nb,0.25,4e3\n',
+            ("id", "x in m", "y "),
+            {},
+        ),
+        (PLAIN.replace("a,", "a\u00a0,\u00a0"), None, {}),
+        (
             "n,id,x,,y\n1,a,1.5,,20\n2,a,2.5,?,-30\n3,b,.25,,4e3\n",
             IN_ORDER,
             {},
@@ -116,6 +122,8 @@ def test_times_in_seconds_keep_their_digits(tmp_path):
         ("a,1.5,20\nb,2.5,30\n", None, "line must name the columns"),
         (",x,y\n0,1,2\n", None, "line 1: column 1 of 3 has no name"),
         ("id,x,y,\na,1,2,\n", None, "line 1: column 4 of 4 has no name"),
+        ("id,x,y\na,1,\x1c2\n", None, "line 2, column y: this is no number"),
+        ('i,"x\n1"\n', None, "first line has 2: i, x 1"),
         ("id,x,x,y\na,1,2,3\n", None, "columns 2 and 3 are both called x"),
         ("id,x, x,y\na,1,2,3\n", None, "columns 2 and 3 are both called x"),
         ("id,x,y,y\na,1,2,3\n", IN_ORDER, "columns 3 and 4 are both called y"),

@@ -49,9 +49,10 @@ def test_the_readmes_engine():
 
 def test_the_page_on_serving(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    export, use = python_blocks("docs/serving.md")
+    export, use, images = python_blocks("docs/serving.md")
     run(export)
     assert run(use).count("tf.Tensor") == 3
+    assert run(images).count("tf.Tensor") == 3
 
 
 def test_the_readmes_folder_of_images(tmp_path, monkeypatch):

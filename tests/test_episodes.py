@@ -235,7 +235,7 @@ def test_too_few_classes_are_refused(classes, split):
 @pytest.mark.parametrize("split", SPLITS)
 def test_too_few_images_are_refused(classes, split):
     assert Episodes(classes, 5, 2, 3, split=split).tasks(0, 1)
-    message = rf"6 images.*\(2 .* 4 query\).*class 0 of the {split} .* 5\."
+    message = rf"6 images.*\(2 .* 4 query\).*the {split} .* class 0 \(5\)"
     with pytest.raises(DataError, match=message):
         Episodes(classes, 5, 2, 4, split=split)
 

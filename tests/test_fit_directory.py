@@ -41,16 +41,20 @@ def assert_same(a, b):
         np.testing.assert_array_equal(x, y)
 
 
-@pytest.mark.parametrize("settings", [{}, {"method": MetaSGD()}])
-def test_the_same_call_resumes(settings, tmp_path):
-    through = fit(tmp_path / "a", made=learner(**settings))
-    fit(tmp_path / "b", 70, made=learner(**settings))
-    resumed = fit(tmp_path / "b", made=learner(**settings))
+def test_the_same_call_resumes(tmp_path):
+    """Of a method with variables; that of MAML is killed below."""
+
+    def made():
+        return learner(method=MetaSGD())
+
+    through = fit(tmp_path / "a", made=made())
+    fit(tmp_path / "b", 70, made=made())
+    resumed = fit(tmp_path / "b", made=made())
     assert resumed.iterations == 120
     assert_same(through, resumed)
     assert resumed.history.iterations == [50, 70, 100, 120]
     assert list((tmp_path / "b" / "tensorboard").iterdir())
-    again = fit(tmp_path / "b", made=learner(**settings))
+    again = fit(tmp_path / "b", made=made())
     assert_same(through, again)
 
 
@@ -68,7 +72,7 @@ Learner(dense_net(1, (4,), 1), "mse").fit(
 
 def test_a_killed_training_ends_bit_identical(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, tmp_path / "b"])
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not list((tmp_path / "b" / "checkpoints").glob("0*")):
         assert time.monotonic() < deadline
         time.sleep(0.002)

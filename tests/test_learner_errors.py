@@ -43,27 +43,11 @@ class Unbuilt(keras.Model):
         (lambda: "resnet", "model must be a keras.Model. Received: str"),
         (Unbuilt, "has no weights yet. Start it with a keras.Input"),
         (frozen, "has no trainable variables.*trainable=True"),
-        (
-            lambda: net(layers=[keras.layers.Dropout(0.5, name="drop")]),
-            r"draw random numbers .*drop\. Remove them, or .*rate to 0",
-        ),
-        (
-            lambda: net(layers=[keras.layers.GaussianNoise(0.5)]),
-            "draw random numbers",
-        ),
     ],
 )
 def test_models_that_cannot_learn(model, message):
     with pytest.raises(ConfigError, match=message):
         Learner(model(), "mse")
-
-
-def test_layers_that_draw_nothing_are_welcome():
-    Learner(net(layers=[keras.layers.Dropout(0.0)]), "mse")
-    model = keras.Sequential(
-        [keras.Input((3, 2)), keras.layers.LSTM(2, unroll=True)]
-    )
-    Learner(model, "mse")
 
 
 @pytest.mark.parametrize(

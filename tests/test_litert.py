@@ -5,9 +5,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from maml_tf.cli.main import main as start
 from maml_tf.core.losses import cross_entropy_of_labels, mean_squared_error
 from maml_tf.errors import ExportError
 from maml_tf.export.litert import convert_adaptation
+from maml_tf.export.litert_gradients import (
+    gradient_of_average,
+    gradient_of_maximum,
+)
 from maml_tf.export.saved_model import export_adaptation
 from maml_tf.layers.convolution import Conv2D
 from maml_tf.layers.normalization import BatchNormalization
@@ -53,6 +58,21 @@ def export(path, model):
         lambda: small_images(
             Conv2D(3, 3, 2, "same"), BatchNormalization(scale=False)
         ),
+        # A square of equal pixels has several maxima.
+        lambda: small_images(
+            Conv2D(3, 3, activation="relu"), keras.layers.MaxPooling2D(2)
+        ),
+        lambda: small_images(
+            keras.layers.AveragePooling2D(3, 2, "same"),
+            keras.layers.LeakyReLU(),
+            Conv2D(3, 3, activation="elu"),
+        ),
+        # Keras' own convolutions.
+        lambda: small_images(
+            keras.layers.DepthwiseConv2D(3, depth_multiplier=2),
+            keras.layers.Conv2D(2, 3, 2, "same"),
+            keras.layers.Conv2DTranspose(1, 3),
+        ),
     ],
 )
 def test_converted_adaptation_gives_equal_numbers(tmp_path, build):
@@ -85,12 +105,129 @@ def test_converted_adaptation_gives_equal_numbers(tmp_path, build):
             np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-5)
 
 
-def test_the_operation_in_the_way_is_named(tmp_path):
-    pooled = small_images(Conv2D(3, 3, 2, "same"), keras.layers.MaxPooling2D(2))
-    export(tmp_path / "model", pooled)
-    with pytest.raises(ExportError, match="LiteRT has no MaxPoolGrad"):
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
+def test_names_of_classes_are_left_out(tmp_path):
+    model = dense_net(2, (4,), WAYS)
+    loss = cross_entropy_of_labels(model, WAYS)
+    names = {"kind": "classification", "class_names": ["a", "b"]}
+    export_adaptation(tmp_path / "model", model, loss, 0.3, **names)
+    file = tmp_path / "model.tflite"
+    convert_adaptation(tmp_path / "model", file, NUM_SUPPORT, NUM_QUERY)
+    interpreter = tf.lite.Interpreter(str(file))
+    runner = interpreter.get_signature_runner("adapt_and_predict")
+    assert set(runner.get_output_details()) == {"logits", "probabilities"}
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (
+            [Conv2D(2, 3), keras.layers.DepthwiseConv2D(2, name="deep")],
+            r"no Depthwise\w+Input \(in \S*deep\S*\). Use maml_tf.Conv2D .*"
+            "or convert the signature predict_adapted",
+        ),
+        (
+            [keras.layers.Activation("gelu", name="bell")],
+            r"no Erfc \(in \S*bell\S*\). Use another activation, such as relu",
+        ),
+        pytest.param(
+            [
+                keras.layers.Reshape((6, 6)),
+                keras.layers.LSTM(16, name="time"),
+                keras.layers.Reshape((4, 4, 1)),
+            ],
+            r"no TensorListReserve \(in \S*time\S*\). Use unroll=True",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_the_operation_in_the_way_is_named(tmp_path, layers, message):
+    export(tmp_path / "model", small_images(*layers))
+    with pytest.raises(ExportError, match=message) as refusal:
         convert_adaptation(tmp_path / "model", tmp_path / "m.tflite", 4, 1)
+    assert "\n" not in str(refusal.value)
     assert not (tmp_path / "m.tflite").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
+def test_weights_adapted_elsewhere_need_no_gradients(tmp_path):
+    layers = [Conv2D(2, 3), keras.layers.DepthwiseConv2D(2)]
+    export(tmp_path / "model", small_images(*layers))
+    start(
+        [
+            "litert",
+            str(tmp_path / "model"),
+            str(tmp_path / "m.tflite"),
+            "--num_query=3",
+            "--signature=predict_adapted",
+        ]
+    )
+    signatures = tf.saved_model.load(tmp_path / "model").signatures
+    rng = np.random.default_rng(0)
+    support = rng.random((4, 6, 6, 1), "float32")
+    state = signatures["adapt"](
+        support_inputs=tf.constant(support),
+        support_targets=tf.constant([0, 1, 1, 0]),
+        num_updates=tf.constant(2),
+    )
+    query = {"query_inputs": rng.random((3, 6, 6, 1), "float32")}
+    expected = signatures["predict_adapted"](**state, **query)
+    interpreter = tf.lite.Interpreter(str(tmp_path / "m.tflite"))
+    call = interpreter.get_signature_runner("predict_adapted")
+    weights = {name: value.numpy() for name, value in state.items()}
+    found = call(**weights, **query)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_signatures_that_are_not_there(tmp_path):
+    export(tmp_path / "model", dense_net(2, (8,), 1))
+    to = tmp_path / "m.tflite"
+    with pytest.raises(ExportError, match="signature must be one of adapt_and"):
+        convert_adaptation(tmp_path / "model", to, 4, 1, "serve")
+
+
+WINDOWS = [
+    (size, strides, padding, image)
+    for size in ((2, 2), (3, 2))
+    for strides in ((1, 1), (2, 2), (2, 3), (4, 4))
+    for padding in ("SAME", "VALID")
+    for image in ((6, 6), (7, 5))
+]
+
+
+@pytest.mark.parametrize(("size", "strides", "padding", "image"), WINDOWS)
+def test_gradients_of_pools_are_those_of_tensorflow(
+    size, strides, padding, image
+):
+    rng = np.random.default_rng(0)
+    # Few values, so that most windows have several maxima.
+    x = tf.constant(rng.integers(0, 3, (2, *image, 2)).astype("float32"))
+    y = tf.nn.max_pool2d(x, size, strides, padding)
+    dy = tf.constant(rng.standard_normal(y.shape).astype("float32"))
+    settings = {
+        "ksize": [1, *size, 1],
+        "strides": [1, *strides, 1],
+        "padding": padding,
+    }
+    attributes = tf.compat.v1.NodeDef().attr
+    for name in ("ksize", "strides"):
+        attributes[name].list.i.extend(settings[name])
+    attributes["padding"].s = padding.encode()
+    np.testing.assert_allclose(
+        gradient_of_maximum(attributes)(x, y, dy),
+        tf.raw_ops.MaxPoolGrad(
+            orig_input=x, orig_output=y, grad=dy, **settings
+        ),
+        atol=1e-5,
+    )
+    np.testing.assert_allclose(
+        gradient_of_average(attributes)(tf.shape(x), dy),
+        tf.raw_ops.AvgPoolGrad(
+            orig_input_shape=tf.shape(x), grad=dy, **settings
+        ),
+        atol=1e-5,
+    )
 
 
 def test_only_an_exported_model_can_be_converted(tmp_path):

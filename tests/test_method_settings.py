@@ -146,3 +146,13 @@ def test_training_may_have_other_tasks_than_evaluation():
 def test_outputs_for_each_class_fix_their_number_in_training():
     with pytest.raises(ConfigError, match="train_ways and num_ways must agree"):
         find_source("glyphs").configure(train_ways=6)
+
+
+def test_too_many_classes_in_training_are_called_by_their_flag(tmp_path):
+    text = error_of(
+        f"--logdir={tmp_path}",
+        "--datasource=glyphs",
+        "--method=protonet",
+        "--train_classes=2000",
+    )
+    assert "Set --train_classes to" in text

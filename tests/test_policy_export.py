@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import command
+from conftest import command, train
 
 from maml_tf.core.maml import inner_update
 from maml_tf.rl.advantages import experience
@@ -130,21 +130,22 @@ def test_a_run_is_exported_from_the_command_line(tmp_path, capsys):
         "--update_batch_size=2",
         f"--logdir={tmp_path}",
     )
-    command(
-        *flags,
-        "--outer_step=vpg",
-        "--metatrain_iterations=1",
-        "--compare=False",
-        "--test_tasks=1",
-    )
+    train(tmp_path, *flags, "--outer_step=vpg", "--metatrain_iterations=1")
     exported = tmp_path / "exported"
     command(
         *flags, "--outer_step=vpg", "--train=False", f"--export_dir={exported}"
     )
     assert '["act"](observations=...)' in capsys.readouterr().out
-    assert set(tf.saved_model.load(str(exported)).signatures) == {
+    signatures = tf.saved_model.load(str(exported)).signatures
+    assert set(signatures) == {
         "act",
         "adapt",
         "adapt_further",
         "act_adapted",
+        "serving_default",
     }
+    seen = tf.ones([3, 2])
+    rows = signatures["serving_default"](observations=seen)
+    found = signatures["act"](observations=seen)
+    np.testing.assert_array_equal(rows["means"], found["means"])
+    np.testing.assert_array_equal(rows["stds"], [found["stds"]] * 3)

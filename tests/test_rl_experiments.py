@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import command, error_of, parse
+from conftest import command, error_of, parse, train
 
 from maml_tf.cli import settings as command_line
 from maml_tf.errors import ConfigError
@@ -94,13 +94,7 @@ def test_the_log_has_a_row_for_each_iteration(logdir):
 
 def test_a_resumed_run_equals_an_uninterrupted_one(logdir, tmp_path):
     for iterations in (1, 2):
-        command(
-            *TINY,
-            f"--metatrain_iterations={iterations}",
-            "--test_tasks=1",
-            "--compare=False",
-            f"--logdir={tmp_path}",
-        )
+        train(tmp_path, *TINY, f"--metatrain_iterations={iterations}")
     for through, resumed in zip(
         weights(logdir / MAML), weights(tmp_path / MAML), strict=True
     ):

@@ -13,7 +13,7 @@ from test_methods import blobs, embedding
 from maml_tf.core.losses import Batch
 from maml_tf.core.maml import Task
 from maml_tf.core.network import Network
-from maml_tf.errors import ConfigError
+from maml_tf.errors import ConfigError, DataError
 from maml_tf.learner.learner import Learner
 from maml_tf.methods.classifier import FineTuning, NearestNeighbor
 from maml_tf.methods.embedding import cosines, largest_of_class
@@ -43,18 +43,21 @@ RULES = {
     "nearest": NearestNeighbor(num_classes=20),
 }
 ALL = RULES | {"finetuning": FineTuning(num_classes=20, num_steps=3)}
+MORE = ALL | {"reptile": Reptile(0.01, 2, inner_batch_size=2)}
 each_rule = pytest.mark.parametrize("name", RULES)
 each = pytest.mark.parametrize("name", ALL)
+
+
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 def draw(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape)
 
 
-def made(name, model=None):
-    return Learner(
-        model or embedding(), SPARSE, method=ALL[name], metrics=["accuracy"]
-    )
+def made(name):
+    return Learner(embedding(), SPARSE, method=MORE[name], metrics=["accuracy"])
 
 
 def one_task(num_ways=3):
@@ -259,6 +262,13 @@ class TestFineTuning:
         with pytest.raises(ConfigError, match="num_classes=train.num_classes"):
             Learner(embedding(), SPARSE, method=FineTuning())
 
+    def test_too_few_classes_are_refused(self):
+        method = FineTuning(num_classes=7)
+        with pytest.raises(DataError, match="Labels must be 0, ..., 6"):
+            Learner(embedding(), SPARSE, method=method).fit(
+                blobs(3), 1, progress=False
+            )
+
     def test_a_stream_without_classes_is_refused(self):
         class Other:
             def tasks(self, first, count):
@@ -315,8 +325,17 @@ def test_permutations_and_single_queries(name):
     np.testing.assert_allclose(alone, outputs[:1], rtol=1e-5, atol=1e-6)
 
 
-@each
-def test_training_helps_and_resumes_exactly(name, tmp_path):
+@pytest.mark.parametrize(
+    "name",
+    [
+        "siamese",
+        "nearest",
+        slow("matching, full context"),
+        slow("finetuning"),
+        slow("reptile"),
+    ],
+)
+def test_a_resumed_training_ends_the_same(name, tmp_path):
     def fit(directory, iterations):
         learner = made(name)
         learner.fit(
@@ -332,11 +351,15 @@ def test_training_helps_and_resumes_exactly(name, tmp_path):
     through, resumed = fit("a", 4), fit("b", 4)
     for a, b in zip(through.params, resumed.params, strict=True):
         np.testing.assert_array_equal(a, b)
-    scores = through.evaluate(blobs(4), 3)
-    steps = through.method.test_steps
-    assert scores.values["accuracy"].shape == (3, steps + 1)
-    first = through.history.losses
-    assert all(np.isfinite(x).all() for x in first.values())
+
+
+@each
+def test_tasks_may_have_any_number_of_classes(name):
+    learner = made(name)
+    for num_ways in (2, 4):
+        scores = learner.evaluate(blobs(num_ways), 2)
+        shape = (2, learner.method.test_steps + 1)
+        assert scores.values["accuracy"].shape == shape
 
 
 @each
@@ -372,10 +395,10 @@ def test_saved_and_exported_it_predicts_the_same(name, tmp_path):
 @pytest.mark.parametrize(
     ("method", "flags"),
     [
-        ("matching", ["--full_context", "--train_queries=1"]),
         ("siamese", ["--train_classes=4", "--train_queries=1"]),
-        ("nearest", ["--batch_size=8"]),
-        ("finetuning", ["--batch_size=8", "--num_updates=1"]),
+        slow("matching", ["--full_context", "--train_queries=1"]),
+        slow("nearest", ["--batch_size=8"]),
+        slow("finetuning", ["--batch_size=8", "--num_updates=1"]),
     ],
 )
 def test_the_command_line_trains_it(method, flags, tmp_path):

@@ -322,7 +322,7 @@ def test_bad_flags_end_in_one_line(arguments, message, tmp_path, monkeypatch):
 
 def test_an_unknown_flag_ends_in_one_line(tmp_path):
     process = start("--metatrain_iteration=5", f"--logdir={tmp_path / 'logs'}")
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=300)
     assert process.returncode != 0
     assert "Unknown command line flag 'metatrain_iteration'" in error
     assert "Traceback" not in error

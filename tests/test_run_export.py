@@ -1,6 +1,7 @@
 """Exporting runs from the command line."""
 
 import io
+import json
 import pathlib
 
 import numpy as np
@@ -9,6 +10,7 @@ import tensorflow as tf
 from conftest import command, error_of
 from PIL import Image
 from rich.console import Console
+from test_original import RELEASED, needs_released
 
 from maml_tf.core.losses import predict
 from maml_tf.core.maml import adapt
@@ -119,6 +121,22 @@ def test_an_exported_run_answers_as_the_run(
     )
     found = answers["predictions" if kind == "sinusoid" else "logits"]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("source", ["miniimagenet", "photos"])
+@needs_released
+def test_the_authors_checkpoint_needs_no_images(tmp_path, monkeypatch, source):
+    monkeypatch.chdir(tmp_path)
+    flags = ["--train=False", f"--original_checkpoint={RELEASED}"]
+    flags.append(f"--datasource={source}")
+    assert "was not prepared" in error_of(*flags)
+    command(*flags, "--export_dir=exported")
+    described = json.loads((tmp_path / "exported" / "export.json").read_text())
+    assert described["kind"] == "classification"
+    assert described["num_updates"] == 5
+    loaded = tf.saved_model.load("exported")
+    _, inputs = loaded.signatures["predict"].structured_input_signature
+    assert inputs["query_inputs"].shape.as_list() == [None, 84, 84, 3]
 
 
 def test_what_cannot_be_exported_ends_in_one_line(trained, tmp_path):

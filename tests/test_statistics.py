@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from test_methods import blobs
 
-from maml_tf.core.losses import Jointly, predict
+from maml_tf.core.losses import STATISTICS, Appended, Jointly, predict
 from maml_tf.core.population import take_statistics
 from maml_tf.errors import ConfigError, ExportError
 from maml_tf.experiments.registry import find_source
@@ -58,6 +58,16 @@ def test_jointly_both_sets_are_one_batch():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+def test_appended_each_is_a_batch_with_the_others():
+    model = normalized()
+    theta = [v.value for v in model.trainable_variables]
+    x, y = np.random.default_rng(0).standard_normal((2, 4, 2)).astype("f")
+    found = predict(model, theta, x, reference=Appended(y))
+    for one, output in zip(x, found, strict=True):
+        both = predict(model, theta, np.concatenate([y, one[None]]))
+        np.testing.assert_allclose(output, both[-1], rtol=1e-4, atol=1e-6)
+
+
 def test_the_population_is_the_mean_of_batches():
     model = normalized()
     x = np.random.default_rng(0).standard_normal((3, 5, 2)).astype("f")
@@ -79,6 +89,7 @@ def test_the_population_is_the_mean_of_batches():
         ("transductive", False),
         ("joint", False),
         ("support", True),
+        ("appended", True),
         ("population", True),
     ],
 )
@@ -114,6 +125,9 @@ def test_a_population_of_other_weights_is_refused(stream):
     learner = Learner(normalized(), SPARSE, method=MAML())
     with pytest.raises(ConfigError, match="Call learner.measure_population"):
         learner.evaluate(stream, 1, statistics="population")
+    adapted = learner.adapt(*set_of(stream.tasks(0, 1), "support"))
+    with pytest.raises(ConfigError, match="and adapt then"):
+        adapted.predict(np.ones((1, 2), "f"), "population")
     learner.measure_population(stream, 10)
     learner.evaluate(stream, 1, statistics="population")
     learner.fit(stream, 1, meta_batch_size=1, progress=False)
@@ -130,12 +144,13 @@ def test_a_saved_learner_keeps_the_population(learner, stream, tmp_path):
     )
 
 
-def test_an_export_uses_the_population(learner, stream, tmp_path):
+@pytest.mark.parametrize("statistics", ["population", "appended"])
+def test_an_export_uses_them(learner, stream, tmp_path, statistics):
     task = stream.tasks(0, 1)
     adapted = learner.adapt(*set_of(task, "support"))
     with pytest.raises(ExportError, match="joint"):
         learner.export(tmp_path / "exported", statistics="joint")
-    learner.export(tmp_path / "exported", statistics="population")
+    learner.export(tmp_path / "exported", statistics=statistics)
     loaded = tf.saved_model.load(tmp_path / "exported")
     x, _ = set_of(task, "query")
     support_x, support_y = set_of(task, "support")
@@ -145,14 +160,14 @@ def test_an_export_uses_the_population(learner, stream, tmp_path):
         query_inputs=tf.constant(x),
     )
     np.testing.assert_allclose(
-        found["logits"], adapted.predict(x, "population"), rtol=1e-4, atol=1e-5
+        found["logits"], adapted.predict(x, statistics), rtol=1e-4, atol=1e-5
     )
 
 
 def test_the_table_names_the_statistics():
     source = find_source("glyphs")
     experiment = source.build(source.configure(num_filters=2), None)
-    shown = ("transductive", "support", "joint", "population")
+    shown = STATISTICS
     settings = EvaluationSettings(shots=(1,), statistics=shown, num_tasks=2)
     found = experiment.evaluate(settings, trained=True)
     assert [e.statistics for e in found] == list(shown)

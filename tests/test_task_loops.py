@@ -51,7 +51,7 @@ def sequential(shape, *layers):
     [
         (lambda: sequential((3,), keras.layers.Dense(4)), "vectorized"),
         (
-            lambda: sequential((4, 3), keras.layers.GRU(4, unroll=True)),
+            lambda: sequential((2, 3), keras.layers.GRU(4, unroll=True)),
             "vectorized",
         ),
         (lambda: sequential((4, 3), keras.layers.SimpleRNN(4)), "mapped"),

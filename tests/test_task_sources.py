@@ -1,5 +1,6 @@
 """Tasks from folders, arrays, series, functions and datasets."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,6 +8,7 @@ from PIL import Image
 
 from maml_tf.datasets.class_splits import SPLITS
 from maml_tf.errors import ConfigError, DataError
+from maml_tf.learner.learner import Learner
 from maml_tf.tasks.sources import (
     tasks_from_arrays,
     tasks_from_dataset,
@@ -112,7 +114,11 @@ class TestFolder:
         ("arguments", "error", "message"),
         [
             ({"num_ways": 13}, DataError, "13 classes, but there are 12"),
-            ({"num_shots": 4}, DataError, "needs 8 .* class 00 has 6. Lower"),
+            (
+                {"num_shots": 4},
+                DataError,
+                r"needs 8 .* class 00 \(6\),",
+            ),
             ({"num_ways": 1}, ConfigError, "num_ways must be .* at least 2"),
             ({"channels": 4}, ConfigError, "channels must be 1 or 3"),
             ({"split": "val"}, ConfigError, "split must be one of"),
@@ -234,8 +240,71 @@ class TestSeries:
         with pytest.raises(DataError, match="must be pairs"):
             tasks_from_series([(np.ones(3), np.ones(2))], 1)
         short = [(np.ones(9), np.ones(9)), (np.ones(3), np.ones(3))]
-        with pytest.raises(DataError, match="needs 4 .* series .* 1 has 3"):
+        with pytest.raises(DataError, match=r"needs 4 .* series .* 1 \(3\)"):
             tasks_from_series(short, 2)
+
+
+class TestSmallGroups:
+    SIZES = {"a": 9, "b": 2, "c": 4, "d": 1, "e": 3, "f": 9, "g": 2}
+
+    def data(self):
+        y = np.repeat(list(self.SIZES), list(self.SIZES.values()))
+        return np.arange(len(y))[:, None], y
+
+    def test_all_are_named(self):
+        with pytest.raises(
+            DataError,
+            match=r"needs 4 .*; 4 of 7 have fewer: b \(2\), d \(1\), "
+            r"e \(3\), g \(2\)\. .* drop_small=True",
+        ):
+            tasks_from_arrays(*self.data(), 3, 2)
+
+    def test_they_can_be_left_out(self, caplog):
+        x, y = self.data()
+        stream = tasks_from_arrays(x, y, 3, 2, drop_small=True)
+        assert stream.left_out == {"b": 2, "d": 1, "e": 3, "g": 2}
+        assert "4 of 7 have fewer: b (2), d (1)" in caplog.text
+        found = {name for i in range(20) for name in stream.class_names(i)}
+        assert found == {"a", "c", "f"}
+        task = stream.tasks(0, 5)
+        for i in range(5):
+            names = np.array(stream.class_names(i))
+            for part in task:
+                np.testing.assert_array_equal(
+                    y[part.inputs[i, :, 0]], names[part.targets[i]]
+                )
+        with pytest.raises(DataError, match=r"are 3 to draw from \(4 left out"):
+            tasks_from_arrays(x, y, 4, 2, drop_small=True)
+
+    def test_the_others_stay_in_their_split(self):
+        x, y = labelled(30, 4)
+        few = np.delete(np.arange(len(y)), np.flatnonzero(y == 3)[:2])
+
+        def names(x, y, split):
+            stream = tasks_from_arrays(
+                x, y, 2, 1, 2, split=split, drop_small=True
+            )
+            return set(stream.groups.names), set(stream.left_out)
+
+        for split in SPLITS:
+            whole, _ = names(x, y, split)
+            kept, left_out = names(x[few], y[few], split)
+            assert kept | left_out == whole
+            assert left_out == whole & {"3"}
+
+    def test_series(self):
+        series = [(np.ones(n), np.ones(n)) for n in (2, 5, 1, 5)]
+        with pytest.raises(DataError, match=r"0 \(2\), 2 \(1\)"):
+            tasks_from_series(series, 2, 1)
+        stream = tasks_from_series(series, 2, 1, drop_small=True)
+        assert stream.left_out == {"0": 2, "2": 1}
+
+    def test_folders(self, folder):
+        (folder / "class 03" / "0.png").unlink()
+        with pytest.raises(DataError, match=r"class 03 \(5\)\. Lower"):
+            tasks_from_folder(folder, 2, 3, size=2)
+        stream = tasks_from_folder(folder, 2, 3, size=2, drop_small=True)
+        assert stream.left_out == {"class 03": 5}
 
 
 def numbered(seed):
@@ -292,6 +361,97 @@ def test_a_dataset_is_read_in_order_again_and_again():
     assert numbers(2, 4) == [2, 3, 4, 0]
     assert numbers(13, 2) == [3, 4]  # ahead
     assert numbers(1, 1) == [1]  # back to the beginning
+
+
+class Counted:
+    """A dataset of numbered tasks, and how many were read of it."""
+
+    def __init__(self, size=10**6):
+        self.read = 0
+
+        def elements():
+            for i in range(size):
+                self.read += 1
+                x = np.full((2, 1), i, "float32")
+                yield (x, x), (x, x)
+
+        part = (tf.TensorSpec((2, 1)), tf.TensorSpec((2, 1)))
+        self.stream = tasks_from_dataset(
+            tf.data.Dataset.from_generator(
+                elements, output_signature=(part, part)
+            )
+        )
+
+    def numbers(self, first, count):
+        task = self.stream.tasks(first, count)
+        return task.query.inputs[:, 0, 0].tolist()
+
+
+def test_pieces_of_training_read_each_task_once():
+    counted = Counted()
+    for first in range(0, 100, 10):
+        assert counted.numbers(first, 5) == list(range(first, first + 5))
+        assert counted.numbers(first, 20) == list(range(first, first + 20))
+        counted.numbers(0, 3)  # validation on the same stream
+    assert counted.read <= 110 + 10 * 3 + 20
+
+
+def test_fit_in_pieces_reads_on():
+    counted, reads = Counted(), []
+    learner = Learner(
+        keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]),
+        "mse",
+        alpha=1e-12,
+    )
+    for _ in range(4):
+        before = counted.read
+        learner.fit(
+            counted.stream,
+            50,
+            meta_batch_size=2,
+            optimizer=keras.optimizers.SGD(0.0),
+            progress=False,
+        )
+        reads.append(counted.read - before)
+    assert max(reads) <= 100 + 20
+
+
+def test_a_dataset_that_ends_says_so_once(caplog):
+    counted = Counted(3)
+    assert counted.numbers(0, 7) == [0, 1, 2, 0, 1, 2, 0]
+    assert counted.numbers(0, 4) == [0, 1, 2, 0]
+    (record,) = [r for r in caplog.records if "starts over" in r.getMessage()]
+    assert "ended after 3," in record.getMessage()
+
+
+def test_datasets_that_are_read_once_only_or_fail():
+    x = np.ones((2, 1), "float32")
+    part = (tf.TensorSpec((2, 1)), tf.TensorSpec((2, 1)))
+
+    def dataset(generator):
+        return tasks_from_dataset(
+            tf.data.Dataset.from_generator(
+                generator, output_signature=(part, part)
+            )
+        )
+
+    once = iter([((x, x), (x, x))] * 3)
+    stream = dataset(lambda: once)
+    stream.tasks(0, 2)
+    for _ in range(2):
+        with pytest.raises(DataError, match="read once only"):
+            stream.tasks(2, 2)
+
+    def fails():
+        yield (x, x), (x, x)
+        raise ValueError("no more disk; sorry")
+
+    with pytest.raises(DataError, match="failed at task 1: .*sorry") as refusal:
+        dataset(fails).tasks(0, 2)
+    assert "\n" not in str(refusal.value)
+    with pytest.raises(DataError, match="failed at task 0") as refusal:
+        dataset(lambda: iter([((x, x), (x, x[:1]))])).tasks(0, 2)
+    assert "\n" not in str(refusal.value)
 
 
 def test_datasets_that_cannot_be_used():

@@ -121,6 +121,7 @@ def run(console: Console) -> None:
     console.print(
         f"Results and figures are in {directory}",
         soft_wrap=True,
+        markup=False,
         highlight=False,
     )
 
@@ -149,7 +150,7 @@ def export(
     with console.status("exporting"):
         original = original_network()
         if original is not None:
-            network = of_original(original, config, data_dir)
+            network = of_original(original, config, None)
         else:
             network = of_run(
                 find_run(config), data_dir, settings.iteration, settings.best

@@ -31,7 +31,8 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "method",
     None,
-    "the method of meta-training: maml, meta_sgd, reptile, protonet "
+    "the method of meta-training: maml, meta_sgd, imaml, context (vector), "
+    "reptile, protonet "
     "(prototypical networks), matching, siamese, nearest (neighbor) or "
     "finetuning [maml]",
 )
@@ -216,9 +217,10 @@ flags.DEFINE_enum(
     [*STATISTICS, "both"],
     "whose mean and variance normalize a query set in evaluation: its own "
     "(transductive, as in the paper), those of the support set, which allow a "
-    "single image to be classified, those of both sets together (joint), those "
-    "of training images (population), or both the first and the second "
-    "[transductive; protonet population]",
+    "single image to be classified, or of it with one query image (appended), "
+    "those of both sets together (joint), those of training images "
+    "(population), or both the first and the second [transductive; protonet "
+    "and others that compare embeddings population, finetuning support]",
 )
 flags.DEFINE_string(
     "original_checkpoint",

@@ -20,7 +20,6 @@ from maml_tf.cli import preparing
 from maml_tf.datasets.image_folder import import_image_folder
 from maml_tf.datasets.image_preparation import checked_size
 from maml_tf.errors import ConfigError, DataError
-from maml_tf.experiments.registry import datasources
 
 
 class _SizeParser(flags.ArgumentParser):
@@ -86,6 +85,9 @@ def _check_name(name: str) -> None:
             "--name may have letters, digits, _ and - only. Received: "
             f"--name={name}"
         )
+    # Here, so that help and most errors do not wait for TensorFlow.
+    from maml_tf.experiments.registry import datasources
+
     if name in datasources():
         raise DataError(
             f"--name={name} names another --datasource; choose another."

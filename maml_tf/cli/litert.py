@@ -2,9 +2,10 @@
 
     maml-tf litert DIRECTORY FILE --num_support=5 --num_query=1
 
-DIRECTORY is a SavedModel with the signature adapt_and_predict, as --export_dir
-or Learner.export writes it; FILE is written. The sizes of the two sets are
-fixed, the number of updates stays an input.
+DIRECTORY is a SavedModel, as --export_dir or Learner.export writes it; FILE is
+written. The sizes of the two sets are fixed, the number of updates stays an
+input. With --signature=predict_adapted, the phone gets weights that were
+adapted elsewhere, and the network may have layers whose gradients LiteRT lacks.
 """
 
 import os
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from maml_tf.cli.command import errors_as_exits, parse
-from maml_tf.export.litert import convert_adaptation
+from maml_tf.export.litert import SIGNATURE, SIGNATURES, convert_adaptation
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_integer(
@@ -21,6 +22,9 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer(
     "num_query", 1, "examples of a query set", 1, flag_values=FLAGS
+)
+flags.DEFINE_enum(
+    "signature", SIGNATURE, SIGNATURES, "what to convert", flag_values=FLAGS
 )
 
 
@@ -32,5 +36,11 @@ def start(argv: Sequence[str]) -> None:
     with errors_as_exits(
         "Choose another FILE.", "Interrupted; nothing was written."
     ):
-        convert_adaptation(directory, file, FLAGS.num_support, FLAGS.num_query)
+        convert_adaptation(
+            directory,
+            file,
+            FLAGS.num_support,
+            FLAGS.num_query,
+            FLAGS.signature,
+        )
     print(f"{file}: {os.path.getsize(file)} bytes")

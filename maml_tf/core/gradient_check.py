@@ -21,6 +21,7 @@ from maml_tf.core.maml import (
 from maml_tf.core.model_copies import copy_model
 from maml_tf.errors import first_lines
 from maml_tf.layers.normalization import EXACT_LAYERS, all_layers, which_adapt
+from maml_tf.layers.randomness import drawing_for
 from maml_tf.runtime import quiet_startup
 
 TOLERANCE = 1e-4
@@ -111,7 +112,8 @@ def check_meta_gradient(
         task: one task; support and query are `Batch`es.
         alpha, num_steps: step size and number of inner updates.
         adapts: which trainable variables adapt; None for the paper's choice.
-        seed: seed of the directions in which derivatives are compared.
+        seed: seed of the directions in which derivatives are compared, and of
+            what layers draw.
 
     Returns:
         The errors, and whether the meta-gradient is second order.
@@ -144,15 +146,16 @@ def check_meta_gradient(
     def adapted(
         theta: Params, first_order: bool, task: Task = task
     ) -> MetaGradient:
-        return task_meta_gradient(
-            twin_loss,
-            theta,
-            task,
-            alpha,
-            num_steps,
-            adapts=adapts,
-            first_order=first_order,
-        )
+        with drawing_for(seed):  # the same random numbers at every call
+            return task_meta_gradient(
+                twin_loss,
+                theta,
+                task,
+                alpha,
+                num_steps,
+                adapts=adapts,
+                first_order=first_order,
+            )
 
     def second_order(theta: Params, task: Task) -> MetaGradient:
         return adapted(theta, False, task)

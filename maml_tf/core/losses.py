@@ -1,5 +1,6 @@
 """Losses of the paper as functions of (theta, batch): equations 2 and 3."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,8 +9,14 @@ import tensorflow as tf
 
 from maml_tf.core.maml import LossFn, Params
 from maml_tf.layers.normalization import (
+    statistics_of_batch,
     statistics_of_first,
     use_exact_normalization,
+)
+from maml_tf.layers.randomness import (
+    check_own_generators,
+    current_draws,
+    generators_of,
 )
 from maml_tf.layers.resizing import use_exact_resizing
 
@@ -17,9 +24,10 @@ from maml_tf.layers.resizing import use_exact_resizing
 ObjectiveFn = Callable[[Any, Any], tf.Tensor]
 
 # Whose mean and variance batch normalization uses on a query set: the query
-# set's own, as in the paper; the support set's; those of both together, for the
+# set's own, as in the paper; the support set's; those of the support set with
+# one query appended, for each query; those of both sets together, for the
 # support set, too; or the moving ones (population.py), for it, too.
-STATISTICS = ("transductive", "support", "joint", "population")
+STATISTICS = ("transductive", "support", "appended", "joint", "population")
 
 
 class Batch(NamedTuple):
@@ -37,6 +45,12 @@ class Batch(NamedTuple):
 
 class Jointly(NamedTuple):
     """A reference whose statistics are taken together with the inputs'."""
+
+    inputs: Any
+
+
+class Appended(NamedTuple):
+    """A reference to which each of the inputs is appended on its own."""
 
     inputs: Any
 
@@ -62,6 +76,7 @@ def references(statistics: str, support: Any, query: Any) -> References:
     return {
         "transductive": References(None, None),
         "support": References(None, support),
+        "appended": References(None, Appended(support)),
         "joint": References(Jointly(query), Jointly(support)),
         "population": References(POPULATION, POPULATION),
     }[statistics]
@@ -78,8 +93,8 @@ def predict(
 
     Like `model.stateless_call`, but `training` also reaches the layers of a
     subclassed model whose `call` does not take it. Nothing is assigned: updates
-    of moving statistics and of random generators are dropped, so a dropout
-    layer uses the same mask in every call.
+    of moving statistics are dropped. Layers that draw random numbers do nothing
+    except while a `MetaStep` trains (randomness.py).
 
     Args:
         model: a built Keras model.
@@ -89,10 +104,12 @@ def predict(
             paper's networks always do.
         reference: inputs whose statistics batch normalization uses instead;
             each output then depends on its own input alone. Needs the exact
-            layers of normalization.py. Or `Jointly`, or `POPULATION`.
+            layers of normalization.py. Or `Jointly`, `Appended` or
+            `POPULATION`.
 
     Raises:
         ValueError: if theta does not fit the model.
+        ConfigError: if a layer draws from Keras' global seed generator.
     """
     return outputs_and_losses(model, theta, inputs, training, reference)[0]
 
@@ -108,19 +125,33 @@ def outputs_and_losses(
 
     Args: as for `predict`.
     """
-    state = list(zip(model.trainable_variables, theta, strict=True))
-    with keras.StatelessScope(state, collect_losses=True) as scope:
+    weights = list(zip(model.trainable_variables, theta, strict=True))
+    state = weights
+    statistics: contextlib.AbstractContextManager = contextlib.nullcontext()
+    if generators := generators_of(model):
+        if draws := current_draws():
+            state = [*weights, *draws.states(generators)]
+        elif training and not isinstance(reference, str):
+            # Only normalization is to work as in training.
+            training, statistics = False, statistics_of_batch()
+    with (
+        keras.StatelessScope(state, collect_losses=True) as scope,
+        statistics,
+    ):
         if reference is None:
             outputs = model(inputs, training=training)
         elif isinstance(reference, str):
             outputs = model(inputs, training=False)
         elif isinstance(reference, Jointly):
             outputs = _first_of(model, inputs, training, reference.inputs)
+        elif isinstance(reference, Appended):
+            outputs = _one_by_one(model, inputs, training, reference.inputs)
         else:
             outputs = _with_reference(model, inputs, training, reference)
+    check_own_generators(model, scope)
     regularization = [
         variable.regularizer(value)
-        for variable, value in state
+        for variable, value in weights
         if variable.regularizer is not None
     ]
     return outputs, [*map(tf.reduce_sum, scope.losses), *regularization]
@@ -199,6 +230,24 @@ def _first_of(
     )
     outputs = model(both, training=training)
     return tf.nest.map_structure(lambda y: y[:num_inputs], outputs)
+
+
+def _one_by_one(
+    model: keras.Model, inputs: Any, training: bool, others: Any
+) -> Any:
+    """Outputs for inputs that are each normalized together with others."""
+
+    def output(x: Any) -> Any:
+        alone = tf.nest.map_structure(lambda a: a[tf.newaxis], x)
+        found = _first_of(model, alone, training, others)
+        return tf.nest.map_structure(lambda y: y[0], found)
+
+    first = output(tf.nest.map_structure(lambda a: a[0], inputs))
+    specs = tf.nest.map_structure(
+        lambda y: tf.TensorSpec(y.shape, y.dtype), first
+    )
+    inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
+    return tf.map_fn(output, inputs, fn_output_signature=specs)
 
 
 def supervised(model: keras.Model, objective: ObjectiveFn) -> LossFn:

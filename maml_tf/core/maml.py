@@ -23,6 +23,8 @@ is named, so the same code serves any loss, eager or compiled.
 
 import contextlib
 import contextvars
+import math
+import numbers
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -111,11 +113,20 @@ def inner_update(
 
     Returns:
         theta', with the structure of theta, and the loss at theta.
+
+    Raises:
+        ValueError: if alpha is a number that is negative or not finite.
     """
     adapts = [True] * len(theta) if adapts is None else adapts
     alphas: Sequence[Any] = (
         alpha if isinstance(alpha, list | tuple) else [alpha] * len(theta)
     )
+    for size in alphas:
+        if isinstance(size, numbers.Real) and not (0 <= float(size) < math.inf):
+            raise ValueError(
+                "alpha must be finite and not negative. Received: "
+                f"alpha={size!r}"
+            )
     adapted = [t for t, moves in zip(theta, adapts, strict=True) if moves]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(adapted)

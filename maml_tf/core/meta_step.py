@@ -1,6 +1,7 @@
 """The compiled meta-step: task gradients, their mean, the outer optimizer."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,8 +21,10 @@ from maml_tf.core.maml import (
     meta_gradient,
 )
 from maml_tf.core.task_loops import TaskLoop, loops_for, trace_with_best_loop
+from maml_tf.core.task_stream import NumberedTask
 from maml_tf.errors import ConfigError, first_lines
 from maml_tf.layers.normalization import inexact_layers
+from maml_tf.layers.randomness import drawing_for, generators_of
 
 STEPS_PER_COMPILED_CALL = 50
 
@@ -51,7 +54,7 @@ class MetaStep:
         model: keras.Model,
         optimizer: keras.optimizers.Optimizer,
         task_gradient: Callable[..., MetaGradient],
-        example: Task,
+        example: Task | NumberedTask,
         task_loop: str | None = None,
         jit_compile: bool | None = None,
         more_variables: Sequence[keras.Variable] = (),
@@ -67,7 +70,8 @@ class MetaStep:
                 scales the loss, the losses of the meta-gradient are scaled
                 (`maml.loss_scaled_by`), those of inner updates are not.
             task_gradient: gradient and losses of one task.
-            example: one batch of tasks [meta_batch_size, ...] or its specs.
+            example: one batch of tasks [meta_batch_size, ...] or its specs; a
+                `NumberedTask` if layers draw random numbers.
             task_loop: a key of `TASK_LOOPS`; None chooses.
             jit_compile: None compiles with XLA if the loop is `vectorized`.
             more_variables: further meta-learned variables, such as step sizes;
@@ -80,8 +84,9 @@ class MetaStep:
                 the last loss, so that each op before it needs a derivative.
 
         Raises:
-            ValueError: if `task_loop` is unknown, or the model has
-                normalization layers with a wrong second derivative.
+            ValueError: if `task_loop` is unknown, the model has normalization
+                layers with a wrong second derivative, or it draws random
+                numbers and tasks have none.
             ConfigError: if TensorFlow has no derivative of an op that the
                 gradient needs.
         """
@@ -92,6 +97,13 @@ class MetaStep:
                 f"{', '.join(layer.path for layer in inexact)}. Make the loss "
                 "by maml_tf.supervised, or call "
                 "maml_tf.use_exact_normalization(model) first."
+            )
+        if isinstance(example, NumberedTask):
+            task_gradient = _drawing(task_gradient)
+        elif generators_of(model):
+            raise ValueError(
+                f"{model.name} draws random numbers, so it needs the number of "
+                "each task: give maml_tf.NumberedTask(task, number)."
             )
         self._variables = [*model.trainable_variables, *more_variables]
         self._carried = list(carried)
@@ -144,7 +156,9 @@ class MetaStep:
         self._compile()
         self._called = False
 
-    def __call__(self, tasks: Task, count: int = 1) -> dict[str, np.ndarray]:
+    def __call__(
+        self, tasks: Task | NumberedTask, count: int = 1
+    ) -> dict[str, np.ndarray]:
         """Takes `count` meta-steps, one for each batch of tasks.
 
         Args:
@@ -200,7 +214,9 @@ class MetaStep:
         self._compile()
         return self._steps(*arguments)
 
-    def _one_step(self, tasks: Task, index) -> dict[str, tf.Tensor]:
+    def _one_step(
+        self, tasks: Task | NumberedTask, index
+    ) -> dict[str, tf.Tensor]:
         params = [
             tf.convert_to_tensor(v) for v in (*self._variables, *self._carried)
         ]
@@ -223,7 +239,9 @@ class MetaStep:
         """The meta-gradient of (theta, tasks, circumstances)."""
 
         def gradient(
-            theta: Params, tasks: Task, circumstances: dict[str, tf.Tensor]
+            theta: Params,
+            tasks: Any,
+            circumstances: dict[str, tf.Tensor],
         ) -> MetaGradient:
             names = ("iteration",) if self._by_iteration else ()
             more = [circumstances[name] for name in names]
@@ -237,7 +255,7 @@ class MetaStep:
 
         return gradient
 
-    def _last(self, params: Params, task: Task) -> MetaGradient:
+    def _last(self, params: Params, task: Task | NumberedTask) -> MetaGradient:
         """The gradient of one task when no annealing is left."""
         iteration = [tf.constant(2**31 - 1)] if self._by_iteration else []
         return self._task_gradient(params, task, *iteration)
@@ -254,7 +272,9 @@ class MetaStep:
             found["loss_scale"] = tf.cast(scale, tf.float32)
         return found
 
-    def _many_steps(self, tasks: Task, count) -> dict[str, tf.Tensor]:
+    def _many_steps(
+        self, tasks: Task | NumberedTask, count
+    ) -> dict[str, tf.Tensor]:
         histories = {
             name: tf.TensorArray(spec.dtype, self.steps_per_call)
             for name, spec in self._loss_specs.items()
@@ -271,3 +291,17 @@ class MetaStep:
             lambda i, _: i < count, body, (tf.constant(0), histories)
         )
         return {name: history.stack() for name, history in histories.items()}
+
+
+def _drawing(
+    task_gradient: Callable[..., MetaGradient],
+) -> Callable[..., MetaGradient]:
+    """The gradient of a task whose number decides the random numbers."""
+
+    def gradient(
+        theta: Params, numbered: NumberedTask, *more: tf.Tensor
+    ) -> MetaGradient:
+        with drawing_for(numbered.number):
+            return task_gradient(theta, numbered.task, *more)
+
+    return gradient

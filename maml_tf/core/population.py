@@ -9,7 +9,8 @@ from typing import Any
 
 import keras
 
-from maml_tf.layers.normalization import all_layers
+from maml_tf.layers.normalization import all_layers, statistics_of_batch
+from maml_tf.layers.randomness import generators_of
 
 
 def take_statistics(model: keras.Model, batches: Iterable[Any]) -> None:
@@ -31,7 +32,9 @@ def take_statistics(model: keras.Model, batches: Iterable[Any]) -> None:
         for i, inputs in enumerate(batches):
             for layer in layers:
                 layer.momentum = i / (i + 1)
-            model(inputs, training=True)
+            # Random layers are off in evaluation, whose statistics these are.
+            with statistics_of_batch():
+                model(inputs, training=not generators_of(model))
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum

@@ -15,6 +15,7 @@ from maml_tf.errors import ConfigError, DataError, check_whole_number
 SCALE = 1 / 255  # of the network's inputs
 GREY = (299, 587, 114)  # of red, green, blue in thousandths: ITU-R BT.601
 
+_LANCZOS = Image.Resampling.LANCZOS
 _LARGEST = 2**14  # pixels of a side
 
 
@@ -93,11 +94,9 @@ class ImagePreparation:
         """
         rgb = decoding.to_rgb(_array_of(image), self.white)
         height, width = checked_size(self.size)
-        resized = np.asarray(
-            Image.fromarray(rgb).resize(
-                (width, height), Image.Resampling.LANCZOS
-            )
-        )
+        # In this order, which Pillow itself chooses by sizes and version.
+        narrow = Image.fromarray(rgb).resize((width, rgb.shape[0]), _LANCZOS)
+        resized = np.asarray(narrow.resize((width, height), _LANCZOS))
         if self.channels == 3:
             return resized
         grey = (resized.astype(np.int32) @ np.array(GREY) + 500) // 1000

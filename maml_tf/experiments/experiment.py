@@ -93,6 +93,6 @@ class Experiment(abc.ABC):
                 those of evaluation.
 
         Raises:
-            ExportError: if `path` exists, or there is no step size.
-            OSError: if it cannot be written.
+            ExportError: if `path` exists or cannot be written, or there is no
+                step size.
         """

@@ -5,7 +5,10 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from maml_tf.datasets.packed_images import PackedImages
+import numpy as np
+
+from maml_tf.datasets.class_splits import SPLITS
+from maml_tf.datasets.packed_images import ImageClasses, PackedImages
 from maml_tf.errors import ConfigError
 from maml_tf.experiments.evaluation import Published
 from maml_tf.experiments.images import ImageConfig, ImageExperiment
@@ -99,7 +102,9 @@ class ImageSource(DataSource):
             )
         if given.get("num_ways", ImageConfig.num_ways) > 5:
             settings |= self.many_ways
-        settings = with_method_defaults(self.like or self.name, settings, given)
+        settings = with_method_defaults(
+            self.like or self.name, self.fields, settings, given
+        )
         if not settings.get("conv", True) and "max_pool" not in given:
             settings.pop("max_pool", None)
         return ImageConfig(datasource=self.name, **settings)
@@ -108,6 +113,19 @@ class ImageSource(DataSource):
         self, config: ImageConfig, data_dir: pathlib.Path
     ) -> ImageExperiment:
         return ImageExperiment(config, self.open(data_dir), self.letters)
+
+    def build_without_images(
+        self, config: ImageConfig, image_shape: tuple[int, int, int]
+    ) -> ImageExperiment:
+        """The same without the data set: it has a network, but no tasks."""
+        none = ImageClasses(
+            np.empty((0, *image_shape), np.uint8),
+            (),
+            np.empty(0, np.int64),
+            np.empty(0, np.int64),
+        )
+        images = PackedImages(self.name, {}, dict.fromkeys(SPLITS, none))
+        return ImageExperiment(config, images, self.letters)
 
     def published(
         self, label: str, config: ImageConfig, num_shots: int

@@ -5,7 +5,7 @@ import math
 import re
 from typing import Any, ClassVar
 
-import tensorflow as tf
+import keras
 
 from maml_tf.core.losses import (
     ObjectiveFn,
@@ -276,12 +276,14 @@ class ImageExperiment(SupervisedExperiment):
     def exported(self) -> tuple[str, ObjectiveFn]:
         objective = scaled_cross_entropy_of_labels(self.config.num_ways)
         if self.config.meta_method.mean_loss:
-            objective = tf.nn.sparse_softmax_cross_entropy_with_logits
+            objective = keras.losses.SparseCategoricalCrossentropy(
+                from_logits=True
+            )
         return "classification", objective
 
     def _loss(self, num_shots: int) -> ObjectiveFn:
         if self.config.meta_method.mean_loss:
-            return tf.nn.softmax_cross_entropy_with_logits
+            return keras.losses.CategoricalCrossentropy(from_logits=True)
         return scaled_cross_entropy(num_shots)
 
     def tasks(
@@ -298,17 +300,23 @@ class ImageExperiment(SupervisedExperiment):
                 num_ways = config.train_ways or num_ways
                 num_shots = config.train_shots
         num_shots = num_shots or config.num_shots
-        return Episodes(
-            self.images.splits[split],
-            num_ways,
-            num_shots,
-            num_queries or num_shots,
-            config.seed if split == "train" else EVALUATION_SEED,
-            split,
-            rotations=self.letters,
-            num_query_sets=(
-                config.method_settings.get("train_query_sets", 1)
-                if split == "train"
-                else 1
-            ),
-        )
+        try:
+            return Episodes(
+                self.images.splits[split],
+                num_ways,
+                num_shots,
+                num_queries or num_shots,
+                config.seed if split == "train" else EVALUATION_SEED,
+                split,
+                rotations=self.letters,
+                num_query_sets=(
+                    config.method_settings.get("train_query_sets", 1)
+                    if split == "train"
+                    else 1
+                ),
+            )
+        except DataError as e:
+            if split != "train" or config.train_ways == config.num_ways:
+                raise
+            message = str(e).replace("num_ways", "train_ways")
+            raise DataError(message, "train_ways", *e.fields) from e

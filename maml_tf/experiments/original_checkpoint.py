@@ -8,6 +8,7 @@ normalization can be read; what it names the variables of others is not known.
 import dataclasses
 import hashlib
 import os
+import pathlib
 import re
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from maml_tf.errors import RunDirectoryError
+from maml_tf.files import readable_by_tensorflow
 
 # In the order of `conv_net(...).trainable_variables`, by the names of both.
 # Biases of convolutions have no names there; offsets are named by block.
@@ -116,9 +118,11 @@ def read_original_checkpoint(prefix: str | os.PathLike) -> OriginalNetwork:
     """
     prefix = re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", os.fspath(prefix))
     try:
-        reader = tf.train.load_checkpoint(prefix)
-        _check(prefix, reader)
-        weights = tuple(reader.get_tensor(name) for name in _NAMES)
+        path = pathlib.Path(prefix)
+        with readable_by_tensorflow(path.parent) as readable:
+            reader = tf.train.load_checkpoint(str(readable / path.name))
+            _check(prefix, reader)
+            weights = tuple(reader.get_tensor(name) for name in _NAMES)
     except (tf.errors.OpError, ValueError, IndexError) as e:
         raise RunDirectoryError(
             f"{prefix} cannot be read as a TensorFlow checkpoint "

@@ -126,8 +126,8 @@ def table_notes(networks: list[Results]) -> list[str]:
         notes.append(
             "norm by: whose mean and variance batch normalization uses, the "
             "query set's own (transductive, as in MAML's paper), the support "
-            "set's, those of both jointly, or the training images' "
-            "(population)."
+            "set's (+ 1: with one query image), those of both jointly, or the "
+            "training images' (population)."
         )
     if any(e.alpha_searched for r in networks for e in r.evaluations):
         notes.append("* step size searched on validation tasks.")

@@ -22,6 +22,7 @@ ExperimentT = TypeVar("ExperimentT", bound=Experiment, covariant=True)
 NORM_BY: dict[str | None, str] = {
     "transductive": "query",
     "support": "support",
+    "appended": "support + 1",
     "joint": "jointly",
     "population": "population",
 }

@@ -70,7 +70,9 @@ class SinusoidSource(DataSource):
                 "pretrain_iterations": SinusoidConfig.metatrain_iterations,
                 "metatrain_iterations": 0,
             }
-        return SinusoidConfig(**with_method_defaults(self.name, {}, settings))
+        return SinusoidConfig(
+            **with_method_defaults(self.name, self.fields, {}, settings)
+        )
 
     def build(
         self, config: SinusoidConfig, data_dir: pathlib.Path

@@ -168,6 +168,9 @@ class SupervisedExperiment(Experiment):
     def evaluate(
         self, settings: EvaluationSettings, trained: bool
     ) -> list[Evaluation]:
+        asked: Sequence[str | None] = settings.statistics or [self.statistics]
+        if "population" in asked:
+            self.learner.measure_population(self.tasks("train"))
         return [
             evaluation
             for num_shots in settings.shots or self.evaluation_shots
@@ -220,8 +223,6 @@ class SupervisedExperiment(Experiment):
         if num_updates:
             num_updates = max(num_updates, NUM_UPDATES)
         shown: Sequence[str | None] = settings.statistics or [self.statistics]
-        if "population" in shown:
-            learner.measure_population(self.tasks("train"))
 
         def measure(split, num_tasks, alpha, statistics) -> np.ndarray:
             scores = learner.evaluate(

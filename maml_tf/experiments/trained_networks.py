@@ -6,7 +6,8 @@ from typing import Any
 
 from maml_tf.errors import ConfigError, RunDirectoryError
 from maml_tf.experiments.experiment import Experiment
-from maml_tf.experiments.images import ImageExperiment
+from maml_tf.experiments.image_source import ImageSource
+from maml_tf.experiments.images import ImageConfig
 from maml_tf.experiments.original_checkpoint import OriginalNetwork
 from maml_tf.experiments.registry import find_source
 from maml_tf.experiments.run_directory import RunDirectory
@@ -68,26 +69,35 @@ def of_run(
 
 
 def of_original(
-    original: OriginalNetwork, config: TrainingConfig, data_dir: pathlib.Path
+    original: OriginalNetwork,
+    config: TrainingConfig,
+    data_dir: pathlib.Path | None,
 ) -> TrainedNetwork:
     """A network that the original code trained, as one of ours.
 
     Args:
         original: the network.
         config: its settings (`OriginalNetwork.settings` and others).
-        data_dir: directory of the packed data sets.
+        data_dir: directory of the packed data sets; None leaves out the images,
+            which an export does not need.
 
     Raises:
         ExperimentError: if the settings are of another network, or the data
             set cannot be used.
     """
-    experiment = find_source(config.datasource).build(config, data_dir)
-    if not isinstance(experiment, ImageExperiment):
+    source = find_source(config.datasource)
+    if not isinstance(source, ImageSource) or not isinstance(
+        config, ImageConfig
+    ):
         raise ConfigError(
             "The network of the original code is for images. Received: "
             f"datasource={config.datasource}. Name the data set of images "
             "that it was trained on.",
             "datasource",
         )
+    if data_dir is None:
+        experiment = source.build_without_images(config, original.image_shape)
+    else:
+        experiment = source.build(config, data_dir)
     original.assign_to(experiment.model)
     return TrainedNetwork("original", experiment, original.iteration)

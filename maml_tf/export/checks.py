@@ -5,7 +5,7 @@ import tensorflow as tf
 Tensors = dict[str, tf.Tensor]
 
 # Name prefixes of tensors that hold examples.
-_SETS = ("support_inputs", "support_targets", "query_inputs")
+SETS = ("support_inputs", "support_targets", "query_inputs")
 
 
 def checked(
@@ -14,6 +14,7 @@ def checked(
     num_ways: int | None = None,
     axis: int = 0,
     any_ways: bool = False,
+    sets: tuple[str, ...] = SETS,
 ) -> Tensors:
     """The same tensors; whatever uses them runs only if they fit.
 
@@ -27,6 +28,7 @@ def checked(
             several tasks.
         any_ways: whether targets are class numbers of as many classes as the
             support set has.
+        sets: name prefixes of tensors that hold examples.
     """
     tensors = {
         name: tf.ensure_shape(tensor, shapes[name], name=name)
@@ -40,10 +42,10 @@ def checked(
         for name, tensor in tensors.items()
         if tensor.dtype.is_floating
     ]
-    sets = {n: t for n, t in tensors.items() if n.startswith(_SETS)}
-    checks += _examples(sets, axis)
+    examples = {n: t for n, t in tensors.items() if n.startswith(sets)}
+    checks += _examples(examples, axis)
     if axis == 1:
-        checks += _tasks(sets)
+        checks += _tasks(examples)
     if "num_updates" in tensors:
         updates = tensors["num_updates"]
         checks.append(
@@ -67,7 +69,7 @@ def checked(
 def _examples(sets: Tensors, axis: int) -> list[tf.Operation]:
     """Asserts that no set is empty and that its tensors agree in length."""
     checks = []
-    for role in ("support", "query"):
+    for role in ("support", "query", "inputs"):
         sizes = {
             name: tf.shape(tensor)[axis]
             for name, tensor in sets.items()

@@ -1,23 +1,38 @@
 """Exported adaptation for phones: a LiteRT (TensorFlow Lite) model.
 
-Made from the signature `adapt_and_predict` of a SavedModel. The sizes of the
-sets are fixed: LiteRT has no operation for the gradient of a broadcast of
-unknown shapes. The number of updates stays an input. The file needs only
-LiteRT's own operations.
+Made from a signature of a SavedModel. The sizes of the sets are fixed: LiteRT
+has no operation for the gradient of a broadcast of unknown shapes. The number
+of updates stays an input. The file needs only LiteRT's own operations.
 """
 
 import os
 import pathlib
+import re
 import tempfile
+from collections.abc import Iterator
+from typing import Any
 
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from maml_tf.errors import ExportError
+from maml_tf.errors import ExportError, first_lines
+from maml_tf.export.litert_gradients import use_available_operations
 from maml_tf.files import write_atomically
 
 SIGNATURE = "adapt_and_predict"
-UNSUPPORTED = "TF Select ops: "  # where the converter names operations
+SIGNATURES = (SIGNATURE, "adapt", "predict_adapted", "predict")
+
+# Where the converter names operations that LiteRT does not have.
+_NAMED = re.compile(r"TF Select ops: (.*)|Custom ops: (.*)|'tf\.(\w+)' op")
+# What to use in place of layers, by the beginnings of operations' names.
+_REMEDIES = {
+    "Conv": "maml_tf.Conv2D without dilation in place of other convolutions",
+    "Depthwise": "maml_tf.Conv2D in place of depthwise convolutions",
+    "MaxPool": "strides in place of pooling",
+    "AvgPool": "strides in place of pooling",
+    "Erf": "another activation, such as relu, in place of gelu",
+    "TensorList": "unroll=True in recurrent layers",
+}
 
 
 def convert_adaptation(
@@ -25,112 +40,157 @@ def convert_adaptation(
     file: str | os.PathLike,
     num_support: int,
     num_query: int,
+    signature: str = SIGNATURE,
 ) -> None:
-    """Writes `adapt_and_predict` of a SavedModel as a LiteRT model.
+    """Writes a signature of a SavedModel as a LiteRT model.
 
     Args:
         directory: written by `export_adaptation` or `export_method`.
         file: the file to write.
         num_support, num_query: numbers of examples.
+        signature: one of `SIGNATURES`. `predict_adapted` takes weights that
+            were adapted elsewhere, so it needs no gradients.
 
     Raises:
-        ExportError: if there is no such directory, or LiteRT lacks an operation
-            of the adaptation, such as the gradient of max-pooling.
+        ExportError: if there is no such directory or signature, or LiteRT
+            lacks an operation; names it and what to use instead.
     """
     directory = pathlib.Path(directory)
     if not (directory / "saved_model.pb").is_file():
         raise ExportError(
             f"{directory} is not an exported model: it has no saved_model.pb."
         )
+    if signature not in SIGNATURES:
+        raise ExportError(
+            f"signature must be one of {', '.join(SIGNATURES)}. Received: "
+            f"signature={signature!r}",
+            "signature",
+        )
     with tempfile.TemporaryDirectory() as scratch:
         edited = _with_simple_gradients(directory, pathlib.Path(scratch))
         loaded = tf.saved_model.load(str(edited))
-        content = _convert(loaded, num_support, num_query)
+        if signature not in loaded.signatures:
+            raise ExportError(
+                f"{directory} has no signature {signature}; it has "
+                f"{', '.join(loaded.signatures)}.",
+                "signature",
+            )
+        try:
+            content = _convert(loaded, signature, num_support, num_query)
+        except Exception as e:  # the converter's own type is not public
+            raise _refusal(e, edited, signature) from e
     write_atomically(pathlib.Path(file), content)
 
 
-def _convert(loaded, num_support: int, num_query: int) -> bytes:
-    function = loaded.signatures[SIGNATURE]
-    sizes = {"support": num_support, "query": num_query}
+def _convert(
+    loaded: Any, signature: str, num_support: int, num_query: int
+) -> bytes:
+    function = loaded.signatures[signature]
+    sizes = {
+        "support_inputs": num_support,
+        "support_targets": num_support,
+        "query_inputs": num_query,
+    }
     specs = {}
     for name, spec in function.structured_input_signature[1].items():
-        size = sizes.get(name.partition("_")[0])
-        shape = spec.shape if size is None else [size, *spec.shape[1:]]
+        shape = spec.shape
+        for prefix, size in sizes.items():
+            if name.startswith(prefix):
+                shape = [size, *spec.shape[1:]]
         specs[name] = tf.TensorSpec(shape, spec.dtype, name)
 
     module = tf.Module()
     module.loaded = loaded
     module.serve = tf.function(
-        lambda **tensors: function(**tensors), autograph=False
+        lambda **tensors: _numbers(function(**tensors)), autograph=False
     )
     with tempfile.TemporaryDirectory() as scratch:
         tf.saved_model.save(
             module,
             scratch,
-            {SIGNATURE: module.serve.get_concrete_function(**specs)},
+            {signature: module.serve.get_concrete_function(**specs)},
             tf.saved_model.SaveOptions(experimental_custom_gradients=False),
         )
         converter = tf.lite.TFLiteConverter.from_saved_model(
-            scratch, signature_keys=[SIGNATURE]
+            scratch, signature_keys=[signature]
         )
-        try:
-            return converter.convert()
-        except Exception as e:  # the converter's own type is not public
-            if UNSUPPORTED not in str(e):
-                raise
-            names = str(e).partition(UNSUPPORTED)[2].partition("\n")[0]
-            raise ExportError(
-                f"The adaptation cannot be converted: LiteRT has no {names}. "
-                "Serve the SavedModel, or convert a network without it."
-            ) from e
+        return converter.convert()
+
+
+def _numbers(answers: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Leaves out names of classes, which a phone's app has itself."""
+    return {k: v for k, v in answers.items() if v.dtype != tf.string}
 
 
 def _with_simple_gradients(
     directory: pathlib.Path, scratch: pathlib.Path
 ) -> pathlib.Path:
-    """A copy in which the gradient of ReLU is a comparison and a selection.
-
-    LiteRT has no ReluGrad(dy, y); it is dy where y > 0, and 0 elsewhere.
-    """
+    """A copy with gradients that LiteRT can compute (litert_gradients.py)."""
     copy = scratch / "copy"
     copy.mkdir()
     os.symlink((directory / "variables").resolve(), copy / "variables")
-    content = (directory / "saved_model.pb").read_bytes()
-    model = saved_model_pb2.SavedModel.FromString(content)
-    for function in model.meta_graphs[0].graph_def.library.function:
-        _replace_relu_gradients(function)
+    model = _read(directory)
+    use_available_operations(model)
     (copy / "saved_model.pb").write_bytes(model.SerializeToString())
     return copy
 
 
-def _replace_relu_gradients(function) -> None:
-    """Edits a `FunctionDef`."""
-    renamed = {}
-    for node in list(function.node_def):
-        if node.op != "ReluGrad":
-            continue
-        dtype = node.attr["T"].type
-        gradients, outputs, *controls = node.input
-        zero = function.node_def.add(name=f"{node.name}/zero", op="Const")
-        zero.attr["dtype"].type = dtype
-        zero.attr["value"].tensor.CopyFrom(
-            tf.make_tensor_proto(0, tf.as_dtype(dtype))
-        )
-        positive = function.node_def.add(
-            name=f"{node.name}/positive",
-            op="Greater",
-            input=[outputs, f"{zero.name}:output:0"],
-        )
-        positive.attr["T"].type = dtype
-        node.op = "SelectV2"
-        node.input[:] = [
-            f"{positive.name}:z:0",
-            gradients,
-            f"{zero.name}:output:0",
-            *controls,
+def _read(directory: pathlib.Path) -> saved_model_pb2.SavedModel:
+    content = (directory / "saved_model.pb").read_bytes()
+    return saved_model_pb2.SavedModel.FromString(content)
+
+
+def _refusal(
+    error: Exception, directory: pathlib.Path, signature: str
+) -> ExportError:
+    """What a message of the converter means, in one line."""
+    missing = list(dict.fromkeys(_operations_in(str(error))))
+    if not missing:
+        what = f"LiteRT's converter gives up ({first_lines(error)})"
+    else:
+        places = [
+            f"{op}{_place_of(op, str(error), directory)}" for op in missing
         ]
-        renamed[f"{node.name}:backprops:0"] = f"{node.name}:output:0"
-    for node in function.node_def:
-        node.input[:] = [renamed.get(name, name) for name in node.input]
-    for name, source in function.ret.items():
-        function.ret[name] = renamed.get(source, source)
+        what = f"LiteRT has no {', '.join(places)}"
+    remedies = dict.fromkeys(
+        remedy for op in missing if (remedy := _remedy(op)) is not None
+    )
+    advice = []
+    if remedies:
+        advice.append(f"use {', '.join(remedies)}")
+    if any("Grad" in op or "Backprop" in op for op in missing):
+        advice.append("convert the signature predict_adapted")
+    advice.append("serve the SavedModel")
+    said = ", or ".join(advice)
+    return ExportError(
+        f"{signature} cannot be converted: {what}. {said[0].upper()}{said[1:]}."
+    )
+
+
+def _operations_in(message: str) -> Iterator[str]:
+    for groups in _NAMED.findall(message):
+        for names in groups:
+            yield from filter(None, re.split(r",\s*", names.strip()))
+
+
+def _place_of(operation: str, message: str, directory: pathlib.Path) -> str:
+    """The layer in which an operation is, as far as its name says."""
+    names = re.findall(rf'"{operation}:", "([^"@]+)', message)
+    library = _read(directory).meta_graphs[0].graph_def.library
+    for function in library.function:
+        names += [x.name for x in function.node_def if x.op == operation]
+    for name in names:
+        layers = [x for x in name.split("/")[:-1] if x not in _NOT_LAYERS]
+        if layers:
+            return f" (in {'/'.join(layers)})"
+    return ""
+
+
+_NOT_LAYERS = ("while", "map", "gradient_tape", "body", "cond")
+
+
+def _remedy(operation: str) -> str | None:
+    for start, remedy in _REMEDIES.items():
+        if operation.startswith(start):
+            return remedy
+    return None

@@ -10,6 +10,8 @@ The signatures, with tensors by name (docs/serving.md):
 | `adapt`                   | support set, number of updates | adapted state   |
 | `predict_adapted`         | adapted state, query inputs    | predictions     |
 | `predict`                 | query inputs                   | predictions     |
+| `serving_default`         | support sets and query inputs  | predictions     |
+|                           | of several tasks               |                 |
 
 The adapted state is the result of adaptation: weights, by their names, or
 prototypes. Methods without updates have no `num_updates`, and only those that
@@ -18,11 +20,15 @@ adapt weights have `predict`, which does not adapt.
 The number of examples in a set may change from call to call. If a query set is
 normalized by the support set's statistics, all signatures that predict take
 support inputs, too.
+
+With an `ImagePreparation`, each signature of one task has another whose name
+ends in `_image_bytes`: its images are the contents of JPEG and PNG files.
+
+`export.json` beside the model says what is in it.
 """
 
 import os
 import pathlib
-import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,9 +38,22 @@ import tensorflow as tf
 from maml_tf.core.losses import STATISTICS, squared_error
 from maml_tf.core.maml import LossFn, Params, StepSize
 from maml_tf.core.network import Network
-from maml_tf.errors import ExportError
-from maml_tf.export.signatures import Served
-from maml_tf.files import SCRATCH_SUFFIX
+from maml_tf.datasets.image_preparation import ImagePreparation
+from maml_tf.errors import (
+    ConfigError,
+    ExportError,
+    check_whole_number,
+    reason,
+)
+from maml_tf.export.about import (
+    check_images,
+    checked_names,
+    description,
+    write_description,
+)
+from maml_tf.export.signatures import Answers, Served
+from maml_tf.files import WILDCARDS, has_wildcards, scratch_directory
+from maml_tf.layers.normalization import has_batch_norm
 from maml_tf.methods.maml import MAML
 from maml_tf.methods.method import Method
 
@@ -63,7 +82,7 @@ def export_adaptation(
         options: as for `export_method`.
 
     Raises:
-        ValueError, ExportError, OSError: as for `export_method`.
+        ValueError, ExportError: as for `export_method`.
     """
     network = Network(model, squared_error, loss)
     moving = [True] * len(network.theta) if adapts is None else list(adapts)
@@ -88,7 +107,11 @@ def export_method(
     statistics: str = "transductive",
     from_logits: bool = True,
     inputs: Any = None,
-    targets: tf.TensorSpec | None = None,
+    targets: Any = None,
+    num_updates: int | None = None,
+    images: ImagePreparation | None = None,
+    class_names: Sequence[str] | None = None,
+    version: int | None = None,
 ) -> None:
     """Writes a method's adaptation, with its weights, as a SavedModel.
 
@@ -96,8 +119,8 @@ def export_method(
 
     Args:
         path: the directory to create; an empty one may exist.
-        network: the model, with one output tensor, and the loss that updates
-            descend; in classification its targets are class numbers, int32
+        network: the model and the loss that updates descend; in classification
+            it has one output tensor, and targets are class numbers, int32
             [examples].
         method: bound to the network.
         params: everything that was meta-learned; theta is taken from the
@@ -113,12 +136,16 @@ def export_method(
             takes them from the model.
         targets: the same for targets in regression; None takes those of the
             outputs.
+        num_updates: updates of `serving_default`; None takes the method's.
+        images: makes the model's inputs from image files, inside the graph.
+        class_names: the classes' names, which answers then hold.
+        version: writes to a directory of this number in `path`, as TensorFlow
+            Serving wants it.
 
     Raises:
-        ValueError: if an argument is invalid.
-        ExportError: if `path` exists and is not an empty directory, or the
-            statistics are joint.
-        OSError: if it cannot be written.
+        ValueError, ConfigError: if an argument is invalid.
+        ExportError: if the directory exists and is not empty or cannot be
+            written, or the statistics are joint.
     """
     for name, value, known in (
         ("kind", kind, KINDS),
@@ -134,10 +161,12 @@ def export_method(
             "joint statistics. Choose others, such as statistics=support.",
             "statistics",
         )
-    path = pathlib.Path(path)
-    check_free(path)
+    path = directory_of(path, version)
     model = network.model
     method = method.bind(network)
+    if num_updates is None:
+        num_updates = method.test_steps
+    check_whole_number("num_updates", num_updates, least=0)
     module = tf.Module()
     module.theta = [v.value for v in model.trainable_variables]
     module.fixed = [v.value for v in model.non_trainable_variables]
@@ -155,10 +184,27 @@ def export_method(
         alpha = float(alpha)
     input_specs = _input_specs(model, inputs)
     output = _output_spec(network, input_specs)
-    if kind == "classification":
+    classifies = kind == "classification"
+    num_ways = None
+    if classifies:
+        if not isinstance(output, tf.TensorSpec):
+            count = len(keras.tree.flatten(output))
+            raise ConfigError(
+                "A classifier must have one output tensor to be exported. "
+                f"Received: {model.name} has {count}"
+            )
         targets = tf.TensorSpec([None], tf.int32)
+        num_ways = output.shape[-1] if method.fixed_outputs else None
     else:
-        targets = output if targets is None else _any_number(targets)
+        targets = keras.tree.map_structure(
+            any_number, output if targets is None else targets
+        )
+    if images is not None:
+        check_images(images, input_specs)
+    if class_names is not None:
+        class_names = checked_names(class_names, num_ways)
+    if not has_batch_norm(model):
+        statistics = "transductive"  # nothing depends on the support set
     served = Served(
         network,
         method,
@@ -167,20 +213,52 @@ def export_method(
         statistics,
         input_specs,
         targets,
-        kind == "classification",
-        output.shape[-1] if method.fixed_outputs else None,
-        from_logits,
+        Answers(classifies, from_logits, class_names),
+        num_ways,
+        num_updates,
+        images,
     )
-    write_saved_model(path, module, served.signatures())
+    write_saved_model(
+        path,
+        module,
+        served.signatures(),
+        description(kind, images, class_names)
+        | {"method": method.name, "num_updates": num_updates},
+    )
+
+
+def directory_of(path: str | os.PathLike, version: int | None) -> pathlib.Path:
+    """Where an export goes.
+
+    Raises:
+        ConfigError: if the version is not a number.
+        ExportError: if the directory exists and is not empty.
+    """
+    path = pathlib.Path(path)
+    if version is not None:
+        check_whole_number("version", version, least=1)
+        path = path / str(version)
+    check_free(path)
+    return path
 
 
 def check_free(path: pathlib.Path) -> None:
     """Checks that an export can be written.
 
     Raises:
-        ExportError: if `path` exists and is not an empty directory.
+        ExportError: if `path` exists and is not an empty directory, or
+            TensorFlow could not load it from there.
     """
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    if has_wildcards(path):
+        raise ExportError(
+            "TensorFlow cannot load a SavedModel from a path with "
+            f"{' or '.join(WILDCARDS)}. Choose another directory than {path}."
+        )
+    try:
+        free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    except (OSError, ValueError) as e:
+        raise _unwritable(path, e) from e
+    if not free:
         raise ExportError(
             f"{path} already exists. Remove it, or choose another directory to "
             "export to."
@@ -198,45 +276,57 @@ def _input_specs(model: keras.Model, inputs: Any) -> Any:
             "The model does not know the shapes of its inputs. Pass inputs, a "
             f"batch of them. Received: model={model.name}, inputs=None"
         )
-    return keras.tree.map_structure(_any_number, inputs)
+    return keras.tree.map_structure(any_number, inputs)
 
 
-def _output_spec(network: Network, inputs: Any) -> tf.TensorSpec:
+def _output_spec(network: Network, inputs: Any) -> Any:
     theta = network.theta
     traced = tf.function(
         lambda x: network.outputs(theta, x), autograph=False
     ).get_concrete_function(inputs)
-    output = traced.structured_outputs
-    if not tf.is_tensor(output):
-        raise ValueError(
-            "Only a model with one output tensor can be exported. Received: "
-            f"a model that returns {output}"
-        )
-    return _any_number(output)
+    return keras.tree.map_structure(any_number, traced.structured_outputs)
 
 
-def _any_number(x: Any) -> tf.TensorSpec:
+def any_number(x: Any) -> tf.TensorSpec:
+    """The specification of any number of such examples."""
     return tf.TensorSpec([None, *x.shape[1:]], x.dtype)
 
 
 def write_saved_model(
-    path: pathlib.Path, module: tf.Module, signatures: dict[str, Callable]
+    path: pathlib.Path,
+    module: tf.Module,
+    signatures: dict[str, Callable],
+    about: dict[str, Any],
 ) -> None:
     """Writes a SavedModel; a crash leaves nothing at `path`.
 
+    Args:
+        path: the directory to create.
+        module: holds the variables.
+        signatures: concrete functions by name.
+        about: what `export.json` says, besides format and version.
+
     Raises:
-        OSError: if it cannot be written.
+        ExportError: if it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=f".{path.name}.", suffix=SCRATCH_SUFFIX, dir=path.parent
-    ) as scratch:
-        written = pathlib.Path(scratch) / path.name
-        tf.saved_model.save(
-            module,
-            str(written),
-            signatures,
-            # Only needed to differentiate a loaded model.
-            tf.saved_model.SaveOptions(experimental_custom_gradients=False),
-        )
-        os.rename(written, path)
+    try:
+        with scratch_directory(path.parent) as scratch:
+            written = scratch / path.name
+            tf.saved_model.save(
+                module,
+                str(written),
+                signatures,
+                # Only of use to differentiate a loaded model.
+                tf.saved_model.SaveOptions(experimental_custom_gradients=False),
+            )
+            write_description(written, about)
+            os.rename(written, path)
+    except (OSError, tf.errors.OpError) as e:
+        raise _unwritable(path, e) from e
+
+
+def _unwritable(path: pathlib.Path, error: Exception) -> ExportError:
+    return ExportError(
+        f"Cannot write to {path} ({reason(error)}). Free some space, or choose "
+        "another directory to export to."
+    )

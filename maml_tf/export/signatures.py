@@ -1,6 +1,7 @@
 """The functions of an exported model, with flat tensors by name."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,11 +12,47 @@ from maml_tf.core.losses import POPULATION, Batch, references
 from maml_tf.core.maml import StepSize
 from maml_tf.core.network import Network, weight_names
 from maml_tf.core.task_loops import mapped
+from maml_tf.datasets.image_preparation import ImagePreparation
+from maml_tf.export import image_bytes
 from maml_tf.export.checks import checked
 from maml_tf.methods.method import Method, State
 
 Tensors = dict[str, tf.Tensor]
 Specs = dict[str, tf.TensorSpec]
+
+
+DEFAULT = "serving_default"
+IMAGE_BYTES = "image_bytes"  # ends the names of signatures that take files
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """What a model's outputs are called, and what else follows from them.
+
+    Attributes:
+        classifies: whether outputs are scores of classes.
+        from_logits: whether scores are logits.
+        class_names: the classes' names in the order of the scores, if known.
+    """
+
+    classifies: bool
+    from_logits: bool = True
+    class_names: Sequence[str] | None = None
+
+    def __call__(self, outputs: Any) -> Tensors:
+        """Named tensors: predictions, or scores and names of classes."""
+        if not self.classifies:
+            tensors = keras.tree.flatten(outputs)
+            names = flat_names("predictions", outputs)
+            return dict(zip(names, tensors, strict=True))
+        if self.from_logits:
+            found = {"logits": outputs, "probabilities": tf.nn.softmax(outputs)}
+        else:
+            found = {"probabilities": outputs}
+        if self.class_names is not None:
+            best = tf.argmax(found["probabilities"], axis=-1)
+            found["classes"] = tf.gather(tf.constant(self.class_names), best)
+        return found
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,9 +63,10 @@ class Served:
         variables: variables of `params`: theta, then the method's.
         alpha: the step size; None takes the method's.
         inputs, targets: their `tf.TensorSpec`s.
-        classifies: whether outputs are scores of classes.
+        answers: names the outputs.
         num_ways: number of classes, if the model fixes it.
-        from_logits: whether scores are logits.
+        num_updates: updates of the default signature, which takes no number.
+        images: makes the inputs from files, if they are images.
     """
 
     network: Network
@@ -37,23 +75,24 @@ class Served:
     alpha: StepSize | None
     statistics: str
     inputs: Any
-    targets: tf.TensorSpec
-    classifies: bool
+    targets: Any
+    answers: Answers
     num_ways: int | None
-    from_logits: bool
+    num_updates: int
+    images: ImagePreparation | None = None
 
     def signatures(self) -> dict[str, Callable]:
         """Concrete functions by name."""
-        support = _named("support_inputs", self.inputs) | {
-            "support_targets": self.targets
-        }
-        query = _named("query_inputs", self.inputs)
+        support = named("support_inputs", self.inputs) | named(
+            "support_targets", self.targets
+        )
+        query = named("query_inputs", self.inputs)
         updates: Specs = {}
-        if self.method.test_steps:
+        if self._adapts_weights:
             updates = {"num_updates": tf.TensorSpec([], tf.int32)}
         asked = query
-        if self.statistics == "support":
-            asked = query | _named("support_inputs", self.inputs)
+        if self._takes_support:
+            asked = query | named("support_inputs", self.inputs)
         several = {
             name: tf.TensorSpec([None, *spec.shape], spec.dtype)
             for name, spec in (support | query).items()
@@ -63,23 +102,35 @@ class Served:
             name: tf.TensorSpec(tensor.shape, tensor.dtype)
             for name, tensor in adapt.structured_outputs.items()
         }
+        of_one_task: dict[str, tuple[Callable[[Tensors], Tensors], Specs]] = {
+            "adapt_and_predict": (self._both, support | query | updates),
+            "adapt": (self._state, support | updates),
+            "predict_adapted": (self._predict, state | asked),
+        }
+        if self._adapts_weights:
+            of_one_task["predict"] = (self._predict, asked)
         signatures = {
-            "adapt_and_predict": self._trace(
-                self._both, support | query | updates
-            ),
+            DEFAULT: self._trace(self._default, several, of_several=True),
             "adapt_and_predict_batch": self._trace(
                 self._batch, several | updates, of_several=True
             ),
-            "adapt": adapt,
-            "predict_adapted": self._trace(self._predict, state | asked),
         }
-        if self._adapts_weights:
-            signatures["predict"] = self._trace(self._predict, asked)
+        for name, (function, specs) in of_one_task.items():
+            signatures[name] = self._trace(function, specs)
+            if self.images is not None:
+                signatures[f"{name}_{IMAGE_BYTES}"] = self._trace_of_bytes(
+                    function, specs, self.images
+                )
         return signatures
 
     @property
     def _adapts_weights(self) -> bool:
         return self.method.fixed_outputs and bool(self.method.test_steps)
+
+    @property
+    def _takes_support(self) -> bool:
+        """Whether predictions need the support set's inputs."""
+        return self.statistics in ("support", "appended")
 
     @property
     def _params(self) -> list[tf.Tensor]:
@@ -90,20 +141,52 @@ class Served:
         function: Callable[[Tensors], Tensors],
         specs: Specs,
         of_several: bool = False,
-    ):
-        shapes = {name: spec.shape for name, spec in specs.items()}
-        num_ways = self.num_ways if self.classifies else None
-        any_ways = self.classifies and num_ways is None
+    ) -> Any:
+        def signature(tensors: Tensors) -> Tensors:
+            return function(self._checked(tensors, specs, int(of_several)))
 
-        def signature(**tensors: tf.Tensor) -> Tensors:
-            axis = 1 if of_several else 0
-            return function(checked(tensors, shapes, num_ways, axis, any_ways))
+        return traced(signature, specs)
 
-        return tf.function(signature, autograph=False).get_concrete_function(
-            **{
-                name: tf.TensorSpec(spec.shape, spec.dtype, name=name)
-                for name, spec in specs.items()
+    def _trace_of_bytes(
+        self,
+        function: Callable[[Tensors], Tensors],
+        specs: Specs,
+        images: ImagePreparation,
+    ) -> Callable:
+        """The same with contents of files in place of the inputs."""
+        files = {
+            name: name.replace("inputs", IMAGE_BYTES)
+            for name in ("support_inputs", "query_inputs")
+            if name in specs
+        }
+        strings = tf.TensorSpec([None], tf.string)
+        others = {n: spec for n, spec in specs.items() if n not in files}
+
+        def signature(tensors: Tensors) -> Tensors:
+            prepared = {
+                name: image_bytes.prepared(
+                    tensors[file], images, specs[name].dtype
+                )
+                for name, file in files.items()
             }
+            given = prepared | {name: tensors[name] for name in others}
+            return function(self._checked(given, specs))
+
+        return traced(
+            signature, others | {file: strings for file in files.values()}
+        )
+
+    def _checked(
+        self, tensors: Tensors, specs: Specs, axis: int = 0
+    ) -> Tensors:
+        shapes = {name: spec.shape for name, spec in specs.items()}
+        classifies, num_ways = self.answers.classifies, self.num_ways
+        return checked(
+            tensors,
+            shapes,
+            num_ways if classifies else None,
+            axis,
+            classifies and num_ways is None,
         )
 
     def _both(self, tensors: Tensors) -> Tensors:
@@ -117,6 +200,13 @@ class Served:
             if name == "num_updates"
         }
         return mapped(lambda task: self._both(task | shared), tensors)
+
+    def _default(self, tensors: Tensors) -> Tensors:
+        if not self._adapts_weights:
+            return self._batch(tensors)
+        return self._batch(
+            tensors | {"num_updates": tf.constant(self.num_updates)}
+        )
 
     def _state(self, tensors: Tensors) -> Tensors:
         state = self._adapt(self._support(tensors), tensors.get("num_updates"))
@@ -154,7 +244,7 @@ class Served:
 
     def _outputs(self, state: State, tensors: Tensors) -> Tensors:
         support = None
-        if self.statistics == "support":
+        if self._takes_support:
             support = self._inputs("support_inputs", tensors)
         query = self._inputs("query_inputs", tensors)
         return self._answer(state, query, support)
@@ -165,26 +255,56 @@ class Served:
         outputs = self.method.predict(
             self.network, self._params, state, query, reference
         )
-        if not self.classifies:
-            return {"predictions": outputs}
-        if not self.from_logits:
-            return {"probabilities": outputs}
-        return {"logits": outputs, "probabilities": tf.nn.softmax(outputs)}
+        return self.answers(outputs)
 
     def _support(self, tensors: Tensors) -> Batch:
-        inputs = self._inputs("support_inputs", tensors)
-        return Batch(inputs, tensors["support_targets"])
-
-    def _inputs(self, prefix: str, tensors: Tensors) -> Any:
-        names = _named(prefix, self.inputs)
-        return keras.tree.pack_sequence_as(
-            self.inputs, [tensors[name] for name in names]
+        return Batch(
+            self._inputs("support_inputs", tensors),
+            packed("support_targets", self.targets, tensors),
         )
 
+    def _inputs(self, prefix: str, tensors: Tensors) -> Any:
+        return packed(prefix, self.inputs, tensors)
 
-def _named(prefix: str, specs: Any) -> Specs:
-    """Specs by flat name: `prefix`, and the place in a structure, if any."""
-    return {
-        "_".join([prefix, *map(str, place)]): spec
-        for place, spec in keras.tree.flatten_with_path(specs)
-    }
+
+def traced(function: Callable[[Tensors], Tensors], specs: Specs) -> Any:
+    """A concrete function of named tensors."""
+
+    def signature(**tensors: tf.Tensor) -> Tensors:
+        return function(tensors)
+
+    return tf.function(signature, autograph=False).get_concrete_function(
+        **{
+            name: tf.TensorSpec(spec.shape, spec.dtype, name=name)
+            for name, spec in specs.items()
+        }
+    )
+
+
+def named(prefix: str, specs: Any) -> Specs:
+    """Specs by flat name."""
+    names = flat_names(prefix, specs)
+    return dict(zip(names, keras.tree.flatten(specs), strict=True))
+
+
+def packed(prefix: str, specs: Any, tensors: Tensors) -> Any:
+    """The structure of the tensors that `named` names."""
+    names = flat_names(prefix, specs)
+    return keras.tree.pack_sequence_as(specs, [tensors[n] for n in names])
+
+
+def flat_names(prefix: str, structure: Any) -> list[str]:
+    """Names of a structure's parts: `prefix`, and the place in it, if any.
+
+    An underscore stands for anything but letters and digits, and a number at
+    the end tells apart names that would be equal.
+    """
+    names: list[str] = []
+    for place, _ in keras.tree.flatten_with_path(structure):
+        whole = "_".join([prefix, *map(str, place)])
+        name = base = re.sub(r"\W", "_", whole, flags=re.ASCII)
+        number = 1
+        while name in names:
+            name, number = f"{base}_{number}", number + 1
+        names.append(name)
+    return names

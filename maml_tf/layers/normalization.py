@@ -52,6 +52,21 @@ def statistics_of_first(num_examples: int) -> Iterator[None]:
         _num_reference.reset(token)
 
 
+_by_batch: contextvars.ContextVar[bool] = contextvars.ContextVar(
+    "by_batch", default=False
+)
+
+
+@contextlib.contextmanager
+def statistics_of_batch() -> Iterator[None]:
+    """Within it, batch normalization works as in training, whatever is said."""
+    token = _by_batch.set(True)
+    try:
+        yield
+    finally:
+        _by_batch.reset(token)
+
+
 def moments(
     x: tf.Tensor, axes: list[int], keepdims: bool = False
 ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -70,6 +85,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """
 
     def call(self, inputs, training=None, mask=None):
+        training = training or _by_batch.get()
         if mask is not None or not self.uses_batch(inputs, training):
             return super().call(inputs, training=training, mask=mask)
         found = self.normalize(tf.reshape(inputs, [-1, inputs.shape[-1]]))
@@ -85,7 +101,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             training: as in `call`.
         """
         return (
-            bool(training and self.trainable)
+            bool((training or _by_batch.get()) and self.trainable)
             and _num_reference.get() is None
             and not (self.synchronized or self.renorm)
             and inputs.shape[1:].is_fully_defined()
@@ -256,3 +272,11 @@ def which_adapt(
         }
         return [id(v) not in kept for v in model.trainable_variables]
     return [bool(predicate(v)) for v in model.trainable_variables]
+
+
+def has_batch_norm(model: keras.Model) -> bool:
+    """Whether examples of a batch affect each other through normalization."""
+    return any(
+        isinstance(layer, keras.layers.BatchNormalization)
+        for layer in all_layers(model)
+    )

@@ -83,10 +83,10 @@ class Convolution:
             self._convolve(mean_image, self._one_kernel_each), axis=[0, 1, 2]
         )[None]
         patches = self._convolve(self.images, self._one_kernel_each)
-        centered = tf.nn.bias_add(patches, -mean[0])
+        centered = tf.nn.bias_add(patches, -tf.squeeze(mean, 0))
 
         def times(kernel, offset):
-            shift = -tf.matmul(mean, kernel)[0]
+            shift = -tf.squeeze(tf.matmul(mean, kernel), 0)
             kernel = tf.reshape(kernel, self.kernel.shape)
             outputs = self._convolve(self.images, kernel)
             shift = shift if offset is None else shift + offset

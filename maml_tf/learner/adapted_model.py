@@ -12,10 +12,18 @@ import tensorflow as tf
 from maml_tf.core.losses import STATISTICS, Batch, references
 from maml_tf.core.maml import Params
 from maml_tf.core.network import Network
-from maml_tf.errors import ConfigError
+from maml_tf.datasets.image_preparation import ImagePreparation
+from maml_tf.errors import ConfigError, reason
+from maml_tf.export.adapted import export_adapted
+from maml_tf.files import scratch_directory
+from maml_tf.layers.normalization import has_batch_norm
 from maml_tf.learner.examples import Examples
+from maml_tf.learner.exporting import classifies
 from maml_tf.learner.metrics import names_of
-from maml_tf.learner.model_checks import check_normalization, plain_copy
+from maml_tf.learner.model_checks import (
+    check_normalization,
+    plain_copy,
+)
 from maml_tf.learner.objectives import (
     BINARY,
     CATEGORICAL,
@@ -47,6 +55,7 @@ class AdaptedModel:
         objectives: Sequence[Objective],
         examples: Examples,
         classes: tuple[str, ...] | None,
+        population: bool,
     ):
         """
         Args:
@@ -59,6 +68,7 @@ class AdaptedModel:
             objectives: the loss and the metrics.
             examples: makes arrays of what users give.
             classes: see the attribute.
+            population: whether the population's statistics were measured.
         """
         self.state = state
         self.losses = losses
@@ -69,6 +79,7 @@ class AdaptedModel:
         self._support = support
         self._objectives = objectives
         self._examples = examples
+        self._population = population
         self._spec = batches.spec_of(support)
 
     @property
@@ -95,8 +106,9 @@ class AdaptedModel:
             statistics: those that batch normalization uses: "support", the
                 support set's mean and variance, so that predictions do not
                 depend on each other; "transductive", those of `x` itself, as
-                in the paper; "joint", those of both together; or "population",
-                those that `Learner.measure_population` found.
+                in the paper; "appended", those of the support set with one of
+                `x`, for each of them; "joint", those of both together; or
+                "population", those that `Learner.measure_population` found.
 
         Raises:
             DataError: if `x` is not like the examples of the support set.
@@ -183,21 +195,78 @@ class AdaptedModel:
         """Saves `to_keras()` as a .keras file, for `keras.models.load_model`.
 
         Raises:
-            ConfigError: if the path does not end in .keras, or the model cannot
-                be copied.
+            ConfigError: if the path does not end in .keras or cannot be
+                written, or the model cannot be copied.
         """
         path = pathlib.Path(path)
         if path.suffix != ".keras":
             raise ConfigError(
                 f"An adapted model is saved as a .keras file. Received: {path}"
             )
-        scratch = path.with_name(f".writing-{path.name}")
-        self.to_keras().save(scratch)
-        os.replace(scratch, path)
+        copy = self.to_keras()
+        try:
+            with scratch_directory(path.parent) as scratch:
+                copy.save(scratch / "model.keras")
+                os.replace(scratch / "model.keras", path)
+        except OSError as e:
+            raise ConfigError(
+                f"Cannot write to {path} ({reason(e)}). Free some space, or "
+                "choose another file."
+            ) from e
+
+    def export(
+        self,
+        path: str | os.PathLike,
+        *,
+        statistics: str = "support",
+        images: ImagePreparation | None = None,
+        class_names: Sequence[str] | None = None,
+        version: int | None = None,
+    ) -> None:
+        """Writes a SavedModel that predicts, for servers (docs/serving.md).
+
+        It needs neither maml_tf nor Keras.
+
+        Args:
+            path: the directory to create; an empty one may exist.
+            statistics: as for `predict`.
+            images: adds a signature that takes JPEG and PNG files; `prepare`
+                of the tasks that `tasks_from_folder` gives.
+            class_names: the names of classes 0, 1, ..., which answers then
+                hold.
+            version: writes to a directory of this number in `path`, as
+                TensorFlow Serving wants it.
+
+        Raises:
+            ConfigError: if an argument is invalid.
+            ExportError: if the directory exists and is not empty.
+        """
+        check_statistics(self._network.model, statistics, self._population)
+        by_support = statistics == "support" and has_batch_norm(
+            self._network.model
+        )
+        example = tf.nest.map_structure(lambda x: x[:1], self._support.inputs)
+        outputs = self.predict(example, statistics)
+        classified = classifies(self._objectives[0], self._spec.targets)
+        export_adapted(
+            path,
+            self._network,
+            self._method,
+            self._params,
+            self.state,
+            self._support.inputs if by_support else None,
+            self._spec.inputs,
+            classifies=classified,
+            num_ways=outputs.shape[-1] if classified else None,
+            from_logits=self._objectives[0].from_logits is not False,
+            images=images,
+            class_names=class_names,
+            version=version,
+        )
 
     def _outputs(self, x: Any, statistics: str) -> Any:
         """What `predict` returns, as tensors with their masks."""
-        check_statistics(self._network.model, statistics)
+        check_statistics(self._network.model, statistics, self._population)
         inputs = self._examples.inputs(x, self._spec.inputs)
         batches.check_spec(batches.spec_of(inputs), self._spec.inputs, "inputs")
         normalizing = references(statistics, self._support.inputs, inputs)
@@ -219,8 +288,15 @@ class AdaptedModel:
         )
 
 
-def check_statistics(model: keras.Model, statistics: str) -> None:
+def check_statistics(
+    model: keras.Model, statistics: str, population: bool
+) -> None:
     """Checks that batch normalization can use such statistics.
+
+    Args:
+        model: the network.
+        statistics: one of `losses.STATISTICS`.
+        population: whether the population's were measured.
 
     Raises:
         ConfigError: if it cannot.
@@ -232,3 +308,9 @@ def check_statistics(model: keras.Model, statistics: str) -> None:
         )
     if statistics == "support":
         check_normalization(model)
+    if statistics == "population" and has_batch_norm(model) and not population:
+        raise ConfigError(
+            "The population's statistics were not measured with these weights. "
+            "Call learner.measure_population(tasks) with training tasks first, "
+            "and adapt then; or use other statistics."
+        )

@@ -33,7 +33,8 @@ class Examples:
             tf.TensorSpec(x.shape, x.dtype, x.name)
             for x in getattr(model, "inputs", None) or ()
         ]
-        self._single = len(self._declared) == 1
+        # A loss of a known kind takes one array of targets.
+        self._single = len(self._declared) == 1, kind is not None
         self._kind = kind
         self._dtype = keras.backend.standardize_dtype(
             model.trainable_variables[0].dtype
@@ -41,7 +42,7 @@ class Examples:
 
     def inputs(self, x: Any, known: Any = None) -> Any:
         """Inputs alone, as `support` gives them."""
-        return self._inputs(batches.as_inputs(x, self._single), known)
+        return self._inputs(batches.as_inputs(x, self._single[0]), known)
 
     def support(
         self, x: Any, y: Any, known: Batch | None
@@ -77,7 +78,7 @@ class Examples:
         Raises:
             DataError: if they are no numbers, or text that names no class.
         """
-        found = batches.as_targets(y)
+        found = batches.as_targets(y, self._single[1])
         if _is_text(found):
             if classes is None:
                 raise DataError(
@@ -184,6 +185,12 @@ class Examples:
         return None
 
     def _targets(self, targets: Any, known: Any, leading: int = 1) -> Any:
+        if self._kind is not None and not isinstance(targets, np.ndarray):
+            raise DataError(
+                "The loss takes one array of targets. Received: "
+                f"{type(targets).__name__}. A loss function of (targets, "
+                "outputs) of your own can take several."
+            )
         flat = tf.nest.flatten(targets)
         like = _flat_like(targets, known)
         if like is None:

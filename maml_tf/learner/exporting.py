@@ -10,9 +10,12 @@ from maml_tf.core.network import Network
 from maml_tf.errors import ConfigError
 from maml_tf.export.saved_model import export_method
 from maml_tf.learner.keras_losses import CATEGORICAL, SPARSE
+from maml_tf.learner.objectives import Objective
 
 
-def export(learner: Any, path: str | os.PathLike, statistics: str) -> None:
+def export(
+    learner: Any, path: str | os.PathLike, statistics: str, **options: Any
+) -> None:
     """Writes the adaptation of a `Learner` for deployment.
 
     A classifier of whole examples takes class numbers as targets, whatever it
@@ -22,10 +25,11 @@ def export(learner: Any, path: str | os.PathLike, statistics: str) -> None:
         learner: a `Learner` that has seen tasks or a support set.
         path: the directory to create; an empty one may exist.
         statistics: as for `AdaptedModel.predict`.
+        options: as for `export_method`.
 
     Raises:
-        ConfigError: if the learner has not seen data.
-        ExportError: if `path` exists and is not an empty directory.
+        ConfigError: if the learner has not seen data, or an option is invalid.
+        ExportError: if the directory exists and is not empty.
     """
     if learner.spec is None:
         raise ConfigError(
@@ -34,22 +38,33 @@ def export(learner: Any, path: str | os.PathLike, statistics: str) -> None:
         )
     objective = learner.objectives[0]
     targets = learner.spec.targets
-    classifies = (objective.kind == SPARSE and targets.shape.rank == 1) or (
-        objective.kind == CATEGORICAL and targets.shape.rank == 2
-    )
+    classified = classifies(objective, targets)
     function: ObjectiveFn = objective
-    if classifies and objective.kind == CATEGORICAL:
+    if classified and objective.kind == CATEGORICAL:
         function = _of_labels(objective, targets)
     export_method(
         path,
         Network(learner.model, function),
         learner.method,
         learner.params,
-        kind="classification" if classifies else "regression",
+        kind="classification" if classified else "regression",
         statistics=statistics,
         from_logits=objective.from_logits is not False,
         inputs=learner.spec.inputs,
         targets=targets,
+        **options,
+    )
+
+
+def classifies(objective: Objective, targets: Any) -> bool:
+    """Whether whole examples have a class each.
+
+    Args:
+        objective: the loss.
+        targets: `tf.TensorSpec`s of targets.
+    """
+    return (objective.kind == SPARSE and targets.shape.rank == 1) or (
+        objective.kind == CATEGORICAL and targets.shape.rank == 2
     )
 
 

@@ -16,14 +16,16 @@ from maml_tf.core.maml import LossFn, Params, StepSize
 from maml_tf.core.network import Network
 from maml_tf.core.population import take_statistics
 from maml_tf.core.task_stream import TaskStream
+from maml_tf.datasets.image_preparation import ImagePreparation
 from maml_tf.errors import ConfigError, check_whole_number
+from maml_tf.layers.normalization import has_batch_norm
 from maml_tf.learner import exporting, saving
 from maml_tf.learner.adapted_model import AdaptedModel, check_statistics
 from maml_tf.learner.batch_checks import BatchChecks
 from maml_tf.learner.evaluation import NUM_TASKS, Evaluator
 from maml_tf.learner.keras_losses import activation_of
 from maml_tf.learner.metrics import as_metric, names_of
-from maml_tf.learner.model_checks import check_model, has_batch_norm
+from maml_tf.learner.model_checks import check_model
 from maml_tf.learner.objectives import DISTANCES, as_loss, check_method
 from maml_tf.learner.scores import Scores
 from maml_tf.learner.step_sizes import checked_step_size
@@ -70,7 +72,8 @@ class Learner:
     ):
         """
         Args:
-            model: any built Keras model without random layers.
+            model: any built Keras model. Dropout and other layers that draw
+                random numbers do so in `fit` only.
             loss: the name of a Keras loss, a Keras loss, or a function of
                 (targets, outputs). A cross-entropy given by name takes outputs
                 as logits, unless the network ends in softmax or sigmoid. Losses
@@ -389,18 +392,7 @@ class Learner:
         Raises:
             ConfigError: if it cannot.
         """
-        check_statistics(self.model, statistics)
-        if (
-            statistics == "population"
-            and has_batch_norm(self.model)
-            and self.population_of != self.iterations
-        ):
-            raise ConfigError(
-                "The population's statistics were not measured for these "
-                "weights. Call learner.measure_population(tasks) with training "
-                "tasks first, or use other statistics.",
-                "statistics",
-            )
+        check_statistics(self.model, statistics, self._knows_population)
 
     def adapt(
         self,
@@ -441,27 +433,50 @@ class Learner:
             self.objectives,
             self.checks.examples,
             classes,
+            self._knows_population,
         )
 
     def export(
-        self, path: str | os.PathLike, *, statistics: str = "support"
+        self,
+        path: str | os.PathLike,
+        *,
+        statistics: str = "support",
+        num_steps: int | None = None,
+        images: ImagePreparation | None = None,
+        class_names: Sequence[str] | None = None,
+        version: int | None = None,
     ) -> None:
         """Writes a SavedModel that adapts, for deployment (docs/serving.md).
 
         It needs neither maml_tf nor Keras. A classifier takes class numbers.
+        `AdaptedModel.export` writes one that is adapted.
 
         Args:
             path: the directory to create; an empty one may exist.
             statistics: as for `AdaptedModel.predict`.
+            num_steps: updates of `serving_default`; None: as in `adapt`.
+            images: adds signatures that take JPEG and PNG files; `prepare` of
+                the tasks that `tasks_from_folder` gives.
+            class_names: the names of classes 0, 1, ..., which answers then
+                hold, if all tasks have the same.
+            version: writes to a directory of this number in `path`, as
+                TensorFlow Serving wants it.
 
         Raises:
-            ConfigError: if the learner has not seen data yet.
-            ExportError: if `path` exists and is not an empty directory.
+            ConfigError: if the learner has not seen data yet, or an argument is
+                invalid.
+            ExportError: if the directory exists and is not empty.
         """
         self.check_statistics(statistics)
-        if not has_batch_norm(self.model):
-            statistics = "transductive"  # nothing depends on the support set
-        exporting.export(self, path, statistics)
+        exporting.export(
+            self,
+            path,
+            statistics,
+            num_updates=self._updates(num_steps),
+            images=images,
+            class_names=class_names,
+            version=version,
+        )
 
     def save(self, path: str | os.PathLike) -> None:
         """Saves the learner to a directory, without the optimizer's state.
@@ -479,6 +494,7 @@ class Learner:
         loss: Any = None,
         metrics: Sequence[Any] | None = None,
         custom_objects: dict[str, Any] | None = None,
+        safe_mode: bool = True,
     ) -> "Learner":
         """Loads a learner that `save` wrote.
 
@@ -486,11 +502,13 @@ class Learner:
             path: the directory.
             loss, metrics: must be given again if they were functions.
             custom_objects: the user's own layers and functions, by name.
+            safe_mode: whether to refuse a model that holds Python code, such as
+                the lambda of a Lambda layer.
 
         Raises:
             ConfigError: if the learner cannot be restored.
         """
-        return saving.load(cls, path, loss, metrics, custom_objects)
+        return saving.load(cls, path, loss, metrics, custom_objects, safe_mode)
 
     def __repr__(self) -> str:
         return (
@@ -508,6 +526,10 @@ class Learner:
             self.method.differentiates_updates,
         )
 
+    @property
+    def _knows_population(self) -> bool:
+        return self.population_of == self.iterations
+
     def _training_stream(self, tasks: TaskStream) -> CheckedTasks:
         if self.method.train_batch_size is None:
             return CheckedTasks(tasks, self.checks)
@@ -520,7 +542,12 @@ class Learner:
             )
         return CheckedTasks(
             tasks.labelled_batches(self.method.train_batch_size),
-            BatchChecks(self.network, self.objectives[0]),
+            BatchChecks(
+                self.network,
+                self.objectives[0],
+                self.checks.examples,
+                self.method.num_classes,
+            ),
         )
 
     def _step_size(self, alpha: StepSize | None) -> StepSize | None:

@@ -20,6 +20,7 @@ from maml_tf.layers.normalization import (
     all_layers,
 )
 from maml_tf.layers.normalized_convolution import NormalizedConv2D
+from maml_tf.layers.randomness import generators_of
 from maml_tf.layers.resizing import EXACT_RESIZING
 from maml_tf.methods.method import Method
 
@@ -33,7 +34,7 @@ _PLAIN_LAYERS = {
 
 
 def check_model(model: keras.Model) -> None:
-    """Checks that a model has weights to learn and is deterministic.
+    """Checks that a model has weights to learn.
 
     Raises:
         ConfigError: if it has not, or is not.
@@ -52,13 +53,16 @@ def check_model(model: keras.Model) -> None:
             f"{model.name} has no trainable variables, so nothing can be "
             "learned. Give it layers with weights, or set trainable=True."
         )
-    random = [x.path or x.name for x in all_layers(model) if _is_random(x)]
-    if random:
-        raise ConfigError(
-            "Layers that draw random numbers would draw the same ones in every "
-            f"update and prediction: {', '.join(random)}. Remove them, or set "
-            "their rate to 0 (layer.rate = 0.0)."
-        )
+    if not generators_of(model):
+        return
+    for layer in all_layers(model):
+        if _is_own_batch_norm(layer) and type(layer) not in EXACT_LAYERS:
+            raise ConfigError(
+                f"{layer.path}, a {type(layer).__name__}, cannot be told from "
+                "outside to normalize by the batch while layers that draw "
+                "random numbers are off. Derive it from "
+                "maml_tf.BatchNormalization, or take out the random layers."
+            )
 
 
 def check_normalization(model: keras.Model) -> None:
@@ -68,22 +72,12 @@ def check_normalization(model: keras.Model) -> None:
         ConfigError: if a layer of the user's own cannot.
     """
     for layer in all_layers(model):
-        if isinstance(
-            layer, keras.layers.BatchNormalization
-        ) and not isinstance(layer, BatchNormalization):
+        if _is_own_batch_norm(layer):
             raise ConfigError(
                 f"{layer.path}, a {type(layer).__name__}, always normalizes a "
                 "batch by its own statistics. Use statistics='transductive', "
                 "or derive it from maml_tf.BatchNormalization."
             )
-
-
-def has_batch_norm(model: keras.Model) -> bool:
-    """Whether examples of a batch affect each other through normalization."""
-    return any(
-        isinstance(layer, keras.layers.BatchNormalization)
-        for layer in all_layers(model)
-    )
 
 
 def outputs_on(
@@ -194,15 +188,11 @@ def plain_copy(
     return copy
 
 
-def _is_random(layer: keras.layers.Layer) -> bool:
-    if getattr(layer, "seed_generator", None) is None:
-        return False
-    rates = [
-        getattr(layer, name)
-        for name in ("rate", "dropout", "recurrent_dropout")
-        if isinstance(getattr(layer, name, None), int | float)
-    ]
-    return not rates or any(rates)
+def _is_own_batch_norm(layer: keras.layers.Layer) -> bool:
+    """Whether a layer is batch normalization of Keras' or the user's own."""
+    return isinstance(
+        layer, keras.layers.BatchNormalization
+    ) and not isinstance(layer, BatchNormalization)
 
 
 def named(flags: Sequence[bool], model: keras.Model) -> str:

@@ -39,7 +39,7 @@ def outer_optimizer(
     for used in (optimizer, getattr(optimizer, "inner_optimizer", optimizer)):
         if used.built and [id(v) for v in used._trainable_variables] != ours:
             raise ConfigError(
-                "The optimizer has learned with other variables; give "
+                "The optimizer was used with other variables; give "
                 "this learner one of its own."
             )
     scales = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)

@@ -12,7 +12,6 @@ import io
 import json
 import os
 import pathlib
-import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,8 +20,8 @@ import numpy as np
 import tensorflow as tf
 
 from maml_tf.core.losses import Batch
-from maml_tf.errors import ConfigError, first_lines
-from maml_tf.files import read_json, replace_directory
+from maml_tf.errors import ConfigError, first_lines, reason
+from maml_tf.files import read_json, replace_directory, scratch_directory
 from maml_tf.learner.objectives import Objective
 from maml_tf.methods.registry import make_method
 
@@ -34,13 +33,25 @@ _STEP_SIZES = "alphas.npz"  # of format 1, which had only MAML and Meta-SGD
 def save(learner: Any, path: str | os.PathLike) -> None:
     """Writes a directory atomically; see `Learner.save`."""
     path = pathlib.Path(path)
-    if path.exists() and not (path / _SETTINGS).is_file():
+    try:
+        if path.exists() and not (path / _SETTINGS).is_file():
+            raise ConfigError(
+                f"{path} exists and is not a saved learner. Choose another "
+                "name."
+            )
+        with scratch_directory(path.parent) as scratch:
+            new = scratch / "new"
+            new.mkdir()
+            _write(learner, new)
+            replace_directory(new, path, scratch / "old")
+    except OSError as e:
         raise ConfigError(
-            f"{path} exists and is not a saved learner. Choose another name."
-        )
-    scratch = path.with_name(f".writing-{path.name}")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
+            f"Cannot write to {path} ({reason(e)}). Free some space, or choose "
+            "another directory."
+        ) from e
+
+
+def _write(learner: Any, directory: pathlib.Path) -> None:
     loss, *metrics = learner.objectives
     settings = {
         "format": FORMAT,
@@ -55,11 +66,10 @@ def save(learner: Any, path: str | os.PathLike) -> None:
         "num_outputs": learner.checks.num_outputs,
         "spec": learner.spec and [_spec_as_json(x) for x in learner.spec],
     }
-    (scratch / _SETTINGS).write_text(json.dumps(settings, indent=2))
+    (directory / _SETTINGS).write_text(json.dumps(settings, indent=2))
     try:
-        learner.model.save(scratch / _MODEL)
+        learner.model.save(directory / _MODEL)
     except (ValueError, TypeError, NotImplementedError) as e:
-        shutil.rmtree(scratch)
         raise ConfigError(
             f"{learner.model.name} cannot be saved ({first_lines(e)}). Give "
             "its layers a get_config."
@@ -67,8 +77,7 @@ def save(learner: Any, path: str | os.PathLike) -> None:
     if learner.method_variables:
         content = io.BytesIO()
         np.savez(content, *(v.numpy() for v in learner.method_variables))
-        (scratch / _METHOD).write_bytes(content.getvalue())
-    replace_directory(scratch, path, path.with_name(f".old-{path.name}"))
+        (directory / _METHOD).write_bytes(content.getvalue())
 
 
 def load(
@@ -77,15 +86,25 @@ def load(
     loss: Any,
     metrics: Sequence[Any] | None,
     custom_objects: dict[str, Any] | None,
+    safe_mode: bool,
 ) -> Any:
     """Reads such a directory; see `Learner.load`."""
     path = pathlib.Path(path)
     settings = _read_settings(path)
     try:
         model = keras.models.load_model(
-            path / _MODEL, custom_objects=custom_objects, compile=False
+            path / _MODEL,
+            custom_objects=custom_objects,
+            compile=False,
+            safe_mode=safe_mode,
         )
     except (ValueError, TypeError, OSError, NotImplementedError) as e:
+        if safe_mode and "safe_mode" in str(e):
+            raise ConfigError(
+                f"The model in {path} holds Python code, such as a lambda, "
+                "that loading would run. If you trust its source, call "
+                "Learner.load(path, safe_mode=False)."
+            ) from e
         raise ConfigError(
             f"The model in {path} cannot be loaded ({first_lines(e)}). If it "
             "has layers or functions of your own, pass them as "

@@ -11,7 +11,9 @@ from rich.console import Console
 
 from maml_tf.core.maml import MetaGradient, Task
 from maml_tf.core.meta_step import MetaStep
+from maml_tf.core.task_stream import NumberedTask, NumberedTasks, TaskStream
 from maml_tf.errors import TrainingDivergedError
+from maml_tf.layers.randomness import generators_of
 from maml_tf.learner.outer_optimizer import keeps_averages, outer_optimizer
 from maml_tf.learner.task_checks import CheckedTasks
 from maml_tf.progress import TrainingProgress
@@ -77,19 +79,24 @@ class Trainer:
         name: str,
     ) -> History:
         """Takes meta-steps until `end` were taken in all."""
-        step = self._step(optimizer, stream.tasks(0, meta_batch_size))
+        start = self.iterations
+        numbered: TaskStream | NumberedTasks = stream
+        if generators_of(self._model):
+            numbered = NumberedTasks(stream)
+        # The next tasks; for earlier ones a dataset would have to start over.
+        example = numbered.tasks(start * meta_batch_size, meta_batch_size)
+        step = self._step(optimizer, example)
         self.history = History()
         called = None
         if callbacks:
             called = KerasCallbacks(
                 callbacks, self._model, optimizer, end, steps_per_epoch
             )
-        start = self.iterations
 
         def steps():
             for done, losses in meta_steps(
                 step,
-                stream,
+                numbered,
                 meta_batch_size,
                 start,
                 end,
@@ -144,7 +151,9 @@ class Trainer:
         return [*self._model.trainable_variables, *self._more_variables]
 
     def _step(
-        self, optimizer: keras.optimizers.Optimizer, example: Task
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        example: Task | NumberedTask,
     ) -> MetaStep:
         """The compiled step, made once per optimizer and kind of tasks."""
         specs = tf.nest.map_structure(

@@ -25,6 +25,7 @@ from maml_tf.core.network import Network, weight_names
 from maml_tf.errors import ConfigError, check_whole_number
 from maml_tf.methods.embedding import (
     EmbeddingMethod,
+    added_up,
     cosines,
     embedding_size,
     flattened,
@@ -102,11 +103,11 @@ class Classifier(Method):
             outputs, added = outputs_and_losses(
                 network.model, theta, task.support.inputs
             )
-            logits = tf.matmul(flattened(outputs), kernel) + bias
+            logits = tf.matmul(flattened(outputs, theta), kernel) + bias
             loss = tf.reduce_mean(
                 network.objective(task.support.targets, logits)
             )
-            total = tf.add_n([loss, *added])
+            total = added_up(loss, *added)
         return MetaGradient(
             gradient_or_zeros(tape, total, params), {"pre_update": loss}
         )
@@ -234,9 +235,10 @@ class FineTuning(Classifier):
             outputs, added = outputs_and_losses(
                 network.model, parts[:-2], support.inputs
             )
-            logits = tf.matmul(flattened(outputs), parts[-2]) + parts[-1]
+            features = flattened(outputs, parts)
+            logits = tf.matmul(features, parts[-2]) + parts[-1]
             loss = tf.reduce_mean(network.objective(support.targets, logits))
-            total = tf.add_n([loss, *added])
+            total = added_up(loss, *added)
         gradient = gradient_or_zeros(tape, total, parts)
         step = tf.cast(state.step, loss.dtype)
         size = tf.cast(alpha, loss.dtype) / (1 + self.rate_decay * step)
@@ -255,7 +257,8 @@ class FineTuning(Classifier):
     ) -> tf.Tensor:
         del params
         outputs = network.outputs(state.theta, inputs, reference)
-        return tf.matmul(flattened(outputs), state.kernel) + state.bias
+        features = flattened(outputs, state.theta)
+        return tf.matmul(features, state.kernel) + state.bias
 
     def pack(self, network: Network, state: State) -> dict[str, tf.Tensor]:
         names = weight_names(network.model)

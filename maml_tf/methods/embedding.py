@@ -72,7 +72,7 @@ class EmbeddingMethod(Method):
         theta, own = network.split(params)
         support = self.arrange(support)
         outputs = network.outputs(theta, support.inputs, reference)
-        return self.remember(own, flattened(outputs), support.targets)
+        return self.remember(own, flattened(outputs, theta), support.targets)
 
     def predict(
         self,
@@ -84,7 +84,7 @@ class EmbeddingMethod(Method):
     ) -> tf.Tensor:
         theta, own = network.split(params)
         outputs = network.outputs(theta, inputs, reference)
-        return self.scores(own, state, flattened(outputs))
+        return self.scores(own, state, flattened(outputs, theta))
 
     def task_gradient(
         self, network: Network, params: Params, task: Task
@@ -98,13 +98,13 @@ class EmbeddingMethod(Method):
             tape.watch(params)
             theta, own = network.split(params)
             outputs, added = outputs_and_losses(network.model, theta, both)
-            embeddings = flattened(outputs)
+            embeddings = flattened(outputs, theta)
             state = self.remember(
                 own, embeddings[:num_support], support.targets
             )
             query = Batch(embeddings[num_support:], task.query.targets)
             loss = self.task_loss(network, own, state, query)
-            total = tf.add_n([loss, self.penalty(params), *added])
+            total = added_up(loss, self.penalty(params), *added)
         return MetaGradient(
             gradient_or_zeros(tape, total, params), {"post_update": loss}
         )
@@ -150,8 +150,14 @@ def embedding_size(network: Network) -> int:
     return math.prod(shape[1:])
 
 
-def flattened(outputs: tf.Tensor) -> tf.Tensor:
-    """Outputs [examples, ...] as float [examples, D]."""
+def added_up(loss: tf.Tensor, *others: tf.Tensor) -> tf.Tensor:
+    """The sum of a loss and others, such as layers', in its dtype."""
+    return tf.add_n([loss, *(tf.cast(x, loss.dtype) for x in others)])
+
+
+def flattened(outputs: tf.Tensor, theta: Params) -> tf.Tensor:
+    """Outputs [examples, ...] as [examples, D], of the weights' dtype."""
+    outputs = tf.cast(outputs, theta[0].dtype)
     return tf.reshape(outputs, [-1, math.prod(outputs.shape[1:])])
 
 

@@ -117,6 +117,11 @@ class Method(abc.ABC):
         """
         return None
 
+    @property
+    def num_classes(self) -> int | None:
+        """Number of all classes of the labelled batches; None without."""
+        return None
+
     def for_classes(self, num_classes: int) -> Self:
         """The same method, for so many classes of labelled batches."""
         del num_classes

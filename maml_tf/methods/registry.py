@@ -1,6 +1,6 @@
 """Methods by name."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import Field, fields
 from typing import Any
 
@@ -71,12 +71,17 @@ def own_settings(method: type[Method]) -> dict[str, Field]:
 
 
 def with_method_defaults(
-    datasource: str, settings: Mapping[str, Any], given: Mapping[str, Any]
+    datasource: str,
+    known: Collection[str],
+    settings: Mapping[str, Any],
+    given: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The settings of an experiment, with its method's defaults among them.
 
     Args:
         datasource: the data set, for `Method.defaults`.
+        known: the settings that the experiment has; other defaults of the
+            method are left out.
         settings: the defaults of the experiment; the method's go before.
         given: settings that were asked for; they go before all.
 
@@ -90,6 +95,7 @@ def with_method_defaults(
     defaults = dict(method.defaults(datasource, merged))
     own = {n: defaults.pop(n) for n in own_settings(method) if n in defaults}
     own |= given.get("method_settings", {})
+    defaults = {name: x for name, x in defaults.items() if name in known}
     return {**settings, **defaults, **given, "method_settings": own}
 
 

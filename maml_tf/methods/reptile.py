@@ -116,6 +116,7 @@ class Reptile(GradientMethod):
         Their evaluation has a query image of each class.
         """
         many = settings.get("num_ways", 5) > 5
+        one_shot = settings.get("num_shots", 1) == 1
         found: dict[str, Any]
         if datasource in ("omniglot", "glyphs"):
             found = {
@@ -131,7 +132,7 @@ class Reptile(GradientMethod):
                 "alpha": 0.001,
                 "inner_batch_size": 10,
                 "train_shots": 15,
-                "test_batch_size": 5 if settings["num_shots"] == 1 else 15,
+                "test_batch_size": 5 if one_shot else 15,
                 "num_queries": 1,
                 "clip": None,
             }

@@ -24,6 +24,7 @@ from maml_tf.core.maml import Params, inner_update
 from maml_tf.core.network import weight_names
 from maml_tf.export.checks import require
 from maml_tf.export.saved_model import check_free, write_saved_model
+from maml_tf.export.signatures import DEFAULT
 from maml_tf.rl import advantages
 from maml_tf.rl.losses import Experience, reinforce
 from maml_tf.rl.policy import GaussianPolicy, log_std
@@ -40,15 +41,15 @@ def export_policy(path: str | os.PathLike, policy: GaussianPolicy) -> None:
         policy: the policy, at its meta-learned parameters.
 
     Raises:
-        ExportError: if `path` exists and is not an empty directory.
-        OSError: if it cannot be written.
+        ExportError: if `path` exists and is not an empty directory, or cannot
+            be written.
     """
     path = pathlib.Path(path)
     check_free(path)
     module = tf.Module()
     module.theta = [v.value for v in policy.trainable_variables]
     served = _ServedPolicy(policy, module.theta)
-    write_saved_model(path, module, served.signatures())
+    write_saved_model(path, module, served.signatures(), {"kind": "policy"})
 
 
 class _ServedPolicy:
@@ -79,6 +80,7 @@ class _ServedPolicy:
                 ("adapt", self._adapt, experience),
                 ("adapt_further", self._adapt, experience | weights),
                 ("act_adapted", self._act, observations | weights),
+                (DEFAULT, self._act_each, observations),
             )
         }
 
@@ -109,6 +111,12 @@ class _ServedPolicy:
             "means": self._policy.means(theta, observations)[0],
             "stds": tf.exp(log_std(theta))[0],
         }
+
+    def _act_each(self, tensors: Tensors) -> Tensors:
+        """As a server's rows want it: all outputs have an axis of samples."""
+        found = self._act(tensors)
+        stds = tf.broadcast_to(found["stds"], tf.shape(found["means"]))
+        return {"means": found["means"], "stds": stds}
 
     def _adapt(self, tensors: Tensors) -> Tensors:
         experience = Experience(

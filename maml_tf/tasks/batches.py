@@ -11,17 +11,21 @@ from maml_tf.errors import DataError
 from maml_tf.tasks.arrays import as_array, as_numbers, map_arrays
 
 
-def as_batch(inputs: Any, targets: Any, single: bool = False) -> Batch:
+def as_batch(
+    inputs: Any, targets: Any, single: tuple[bool, bool] = (False, False)
+) -> Batch:
     """Inputs and targets as NumPy arrays of their own dtypes.
 
     Args:
-        inputs, single: as for `as_inputs`.
+        inputs: as for `as_inputs`.
         targets: as for `as_targets`.
+        single: of inputs and of targets, whether a list or tuple of arrays is
+            one array.
 
     Raises:
         DataError: if they are not arrays.
     """
-    return Batch(as_inputs(inputs, single), as_targets(targets))
+    return Batch(as_inputs(inputs, single[0]), as_targets(targets, single[1]))
 
 
 def as_inputs(inputs: Any, single: bool = False) -> Any:
@@ -37,13 +41,17 @@ def as_inputs(inputs: Any, single: bool = False) -> Any:
     return map_arrays(lambda x: _of_examples(as_numbers(x)), inputs, single)
 
 
-def as_targets(targets: Any) -> Any:
+def as_targets(targets: Any, single: bool = False) -> Any:
     """Numbers or text [..., examples, ...], or a structure of them, as arrays.
+
+    Args:
+        targets: in any form that `arrays.as_array` takes.
+        single: as for `as_inputs`.
 
     Raises:
         DataError: if they are neither.
     """
-    return map_arrays(lambda y: _of_examples(as_array(y)), targets)
+    return map_arrays(lambda y: _of_examples(as_array(y)), targets, single)
 
 
 def _of_examples(array: np.ndarray) -> np.ndarray:
@@ -132,7 +140,7 @@ def check_finite(batch: Batch, what: str) -> None:
                 )
 
 
-def as_task(tasks: Any, single: bool = False) -> Task:
+def as_task(tasks: Any, single: tuple[bool, bool] = (False, False)) -> Task:
     """A stream's tasks, as a stacked `Task` of arrays.
 
     Args:

@@ -38,6 +38,7 @@ _NUMBER = {
 }
 _GROUPED = re.compile(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}")  # 1,234
 _SEPARATOR = re.compile(r"sep=(.)(?=[\r\n])")  # Excel's own first line
+_SPACES = " \t\n\u00a0"  # around fields; the last does not break a line
 _FILL_IN = "Fill in a number such as 1.5, or remove the row."
 
 
@@ -116,6 +117,7 @@ def read_csv(
         delimiter = _find_delimiter(path, text, wanted)
     rows = list(_rows(path, text, delimiter))
     header, rows = (rows[0], rows[1:]) if rows else (Row(1, []), [])
+    header = Row(header.line, list(map(_one_line, header.fields)))
     if wanted is None:
         wanted = _all_columns(path, header)
     name, inputs, targets = wanted
@@ -148,10 +150,15 @@ def _wanted(columns: Any) -> tuple[str, list[str], list[str]]:
             f"['y']). Received: columns={columns!r}"
         )
     return (
-        series.strip(),
-        [name.strip() for name in inputs],
-        [name.strip() for name in targets],
+        _one_line(series),
+        list(map(_one_line, inputs)),
+        list(map(_one_line, targets)),
     )
+
+
+def _one_line(name: str) -> str:
+    """A column's name, which a spreadsheet may have broken into lines."""
+    return " ".join(name.split())
 
 
 def _decode(path: pathlib.Path, encoding: str | None) -> str:
@@ -190,7 +197,7 @@ def _rows(path: pathlib.Path, text: str, delimiter: str) -> Iterator[Row]:
     )
     try:
         for fields in reader:
-            stripped = [field.strip() for field in fields]
+            stripped = [field.strip(_SPACES) for field in fields]
             if any(stripped):
                 yield Row(reader.line_num, stripped)
     except csv.Error as e:
@@ -228,9 +235,10 @@ def _find_delimiter(
 def _header(path: pathlib.Path, text: str, delimiter: str) -> list[str]:
     """The first row; nothing if it cannot be read."""
     try:
-        return next(_rows(path, text, delimiter), Row(1, [])).fields
+        first = next(_rows(path, text, delimiter), Row(1, []))
     except DataError:
         return []
+    return list(map(_one_line, first.fields))
 
 
 def _is_regular(path: pathlib.Path, text: str, delimiter: str) -> bool:
@@ -294,7 +302,9 @@ def _places(path: pathlib.Path, first: Row, names: Sequence[str]) -> list[int]:
 def _check_lengths(path: pathlib.Path, first: Row, rows: list[Row]) -> None:
     header = first.fields
     for row in rows:
-        if row.fields == header:
+        if _one_line(row.fields[0]) == header[0] and header == list(
+            map(_one_line, row.fields)
+        ):
             raise DataError(
                 f"{path}, line {row.line}: the first line is repeated. Remove "
                 "it, or read one file for each."

@@ -66,14 +66,13 @@ class Episodes:
                 f"{_OF_VALIDATION if self.split == 'validation' else ''}",
                 "num_ways",
             )
-        fewest = int(np.argmin(self.classes.counts))
-        if self.classes.counts[fewest] < self._images_per_class:
+        small = smaller_than(self._images_per_class, self.classes)
+        if small:
             raise DataError(
                 f"A task needs {self._images_per_class} images of a class "
-                f"({self.num_shots} support and {self._queries} query); "
-                f"{self.classes.names[fewest]} of the {self.split} split has "
-                f"{self.classes.counts[fewest]}. Lower num_shots; or "
-                "num_queries.",
+                f"({self.num_shots} support and {self._queries} query); in "
+                f"the {self.split} split {listed(small, num_classes)}. Lower "
+                "num_shots; or num_queries.",
                 "num_shots",
                 "num_queries",
             )
@@ -177,6 +176,18 @@ class Episodes:
 
     def _stream(self, kind: int) -> int:
         return 2 * SPLITS.index(self.split) + kind
+
+
+def smaller_than(needed: int, classes: ImageClasses) -> dict[str, int]:
+    """The classes with fewer examples, and how many they have."""
+    pairs = zip(classes.names, classes.counts.tolist(), strict=True)
+    return {name: count for name, count in pairs if count < needed}
+
+
+def listed(small: dict[str, int], total: int) -> str:
+    """What `smaller_than` found among `total` classes, in words."""
+    names = ", ".join(f"{name} ({count})" for name, count in small.items())
+    return f"{len(small)} of {total} have fewer: {names}"
 
 
 def _without_replacement(u: np.ndarray, sizes: np.ndarray | int) -> np.ndarray:

@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from maml_tf.core.losses import Batch
 from maml_tf.core.maml import Task
 from maml_tf.datasets.class_splits import SPLITS
-from maml_tf.errors import DataError
+from maml_tf.errors import DataError, reason
 from maml_tf.tasks.arrays import as_array, map_arrays
+
+_READERS = 2  # of a dataset at a time: training, and evaluation in between
 
 
 class FunctionTasks:
@@ -37,8 +40,9 @@ class FunctionTasks:
 class DatasetTasks:
     """A `TaskStream` of the elements of a dataset, one after the other.
 
-    The latest tasks are kept; asking for earlier ones reads the dataset from
-    its beginning. At its end it starts over.
+    Who asks for tasks in their order, such as `fit` in pieces, reads each once,
+    even if another one begins from the first task in between, such as
+    validation. At its end the dataset starts over.
     """
 
     def __init__(self, dataset: tf.data.Dataset):
@@ -48,35 +52,78 @@ class DatasetTasks:
                 targets).
         """
         self._dataset = dataset
-        self._restart()
+        # The most recently used last.
+        self._readers: list[_Reader] = []
+        self._said_end = False
 
     def tasks(self, first: int, count: int) -> Task:
-        """Tasks first, ..., first + count - 1, stacked."""
-        if first < self._first:
-            self._restart()
-        while self._first < first and self._held:
-            self._held.popleft()
-            self._first += 1
-        while self._first < first:
-            next(self._elements)
-            self._first += 1
+        """Tasks first, ..., first + count - 1, stacked.
+
+        Raises:
+            DataError: if the dataset fails, is empty or cannot be read again.
+        """
+        able = [r for r in self._readers if r.first <= first]
+        if able:
+            reader = max(able, key=lambda r: r.first)
+            self._readers.remove(reader)
+        else:
+            reader = _Reader(self._elements())
+        self._readers = [*self._readers[-(_READERS - 1) :], reader]
+        try:
+            return stack(reader.tasks(first, count))
+        except DataError:
+            self._readers.remove(reader)  # it may have nothing more to read
+            raise
+
+    def _elements(self) -> Iterator[Any]:
+        while True:
+            count = 0
+            try:
+                for element in self._dataset.as_numpy_iterator():
+                    yield element
+                    count += 1
+            except tf.errors.OpError as e:
+                raise DataError(
+                    f"The dataset of tasks failed at task {count}: {reason(e)}"
+                ) from e
+            if not count:
+                raise DataError(
+                    "The dataset of tasks is empty, or is made of what can be "
+                    "read once only, such as a generator. Let it start over "
+                    "each time it is read: from_generator takes a function "
+                    "that makes a generator."
+                )
+            if not self._said_end:
+                logging.warning(
+                    "The dataset of tasks ended after %d, and starts over.",
+                    count,
+                )
+                self._said_end = True
+
+
+class _Reader:
+    """Reads elements in order, and keeps the latest.
+
+    Attributes:
+        first: number of the first task that is kept.
+    """
+
+    def __init__(self, elements: Iterator[Any]):
+        self._elements = elements
+        self._held: collections.deque = collections.deque()
+        self.first = 0
+
+    def tasks(self, first: int, count: int) -> list[Any]:
+        """Tasks first, ..., first + count - 1; `first` only grows."""
+        while self.first < first:
+            if self._held:
+                self._held.popleft()
+            else:
+                next(self._elements)
+            self.first += 1
         while len(self._held) < count:
             self._held.append(next(self._elements))
-        return stack(list(self._held)[:count])
-
-    def _restart(self) -> None:
-        self._elements = self._read()
-        self._held: collections.deque = collections.deque()
-        self._first = 0  # number of the first task that is kept
-
-    def _read(self) -> Iterator[Any]:
-        while True:
-            empty = True
-            for element in self._dataset.as_numpy_iterator():
-                empty = False
-                yield element
-            if empty:
-                raise DataError("The dataset of tasks is empty.")
+        return list(self._held)[:count]
 
 
 def stack(tasks: Sequence[Any]) -> Task:

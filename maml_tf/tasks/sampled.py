@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from maml_tf.core.losses import Batch
 from maml_tf.core.maml import Task
@@ -13,7 +14,7 @@ from maml_tf.datasets.class_splits import SPLITS, standard_splits
 from maml_tf.datasets.image_preparation import ImagePreparation
 from maml_tf.datasets.packed_images import ImageClasses
 from maml_tf.errors import ConfigError, DataError, check_whole_number
-from maml_tf.tasks.few_shot import Episodes
+from maml_tf.tasks.few_shot import Episodes, listed, smaller_than
 from maml_tf.tasks.labelled import LabelledBatches
 
 
@@ -36,6 +37,9 @@ class SampledTasks:
         split: the groups' split, one of `SPLITS`.
         scale: factor of the inputs.
         prepare: makes such inputs of further images, if they are images.
+        drop_small: leave out groups with fewer than K + Q examples, rather
+            than refuse them.
+        left_out: those groups, and how many examples they have.
     """
 
     inputs: Any = dataclasses.field(repr=False)
@@ -48,6 +52,10 @@ class SampledTasks:
     split: str = "train"
     scale: float | None = None
     prepare: ImagePreparation | None = None
+    drop_small: bool = False
+    left_out: dict[str, int] = dataclasses.field(
+        default_factory=dict, init=False
+    )
 
     def __post_init__(self):
         for name, least in (
@@ -62,23 +70,35 @@ class SampledTasks:
                 f"seed must be below 2**64. Received: seed={self.seed}"
             )
         what = "classes" if self.targets is None else "series"
-        names, counts = self.groups.names, self.groups.counts
-        if len(names) < self.num_ways:
+        self._check_sizes(what)
+        num = len(self.groups.names)
+        if num < self.num_ways:
+            without = f" ({len(self.left_out)} left out)" * bool(self.left_out)
             raise DataError(
-                f"A task needs {self.num_ways} {what}, but there are "
-                f"{len(names)} to draw from. Lower num_ways, or bring more "
-                f"{what}."
+                f"A task needs {self.num_ways} {what}, but there are {num} to "
+                f"draw from{without}. Lower num_ways, or bring more {what}."
             )
+
+    def _check_sizes(self, what: str) -> None:
+        """Leaves out groups that are too small, or refuses them."""
         needed = self.num_shots + self.num_queries
-        fewest = int(np.argmin(counts))
-        if counts[fewest] < needed:
+        small = smaller_than(needed, self.groups)
+        if not small:
+            return
+        found = (
+            f"A task needs {needed} examples of each of its {what} "
+            f"(num_shots={self.num_shots}, num_queries={self.num_queries}); "
+            f"{listed(small, len(self.groups.names))}."
+        )
+        if not self.drop_small:
             raise DataError(
-                f"A task needs {needed} examples of each of its {what} "
-                f"(num_shots={self.num_shots}, num_queries="
-                f"{self.num_queries}), but {names[fewest]} has "
-                f"{counts[fewest]}. Lower num_shots or num_queries, or leave "
-                "it out."
+                f"{found} Lower num_shots or num_queries, or leave them out: "
+                "drop_small=True."
             )
+        logging.warning("%s They are left out.", found)
+        kept = [name for name in self.groups.names if name not in small]
+        object.__setattr__(self, "groups", self.groups.select(kept))
+        object.__setattr__(self, "left_out", small)
 
     def tasks(self, first: int, count: int) -> Task:
         """Tasks first, ..., first + count - 1.

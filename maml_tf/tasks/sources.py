@@ -44,6 +44,7 @@ def tasks_from_folder(
     white: float | None = None,
     split: str | None = None,
     seed: int = 0,
+    drop_small: bool = False,
 ) -> SampledTasks:
     """N-way K-shot tasks of images in a folder for each class.
 
@@ -66,6 +67,9 @@ def tasks_from_folder(
             of all of them, in all splits.
         split: which part of the classes to use; None uses all.
         seed: of the draws.
+        drop_small: leave out classes with fewer than K + Q examples, after
+            splitting, rather than refuse them; the stream's `left_out` names
+            them.
 
     Returns:
         Tasks with inputs float32 [N*K, height, width, channels] in [0, 1]
@@ -98,6 +102,7 @@ def tasks_from_folder(
         split or "train",
         scale=SCALE,
         prepare=prepare,
+        drop_small=drop_small,
     )
 
 
@@ -130,6 +135,7 @@ def tasks_from_arrays(
     *,
     split: str | None = None,
     seed: int = 0,
+    drop_small: bool = False,
 ) -> TaskStream:
     """N-way K-shot tasks of labelled examples.
 
@@ -139,7 +145,7 @@ def tasks_from_arrays(
             rows as there are examples, else a list of examples.
         y: the class of each example, integers or strings [examples] or
             [examples, 1]: an array, a list, a column of pandas.
-        num_ways, num_shots, num_queries, split, seed: as for
+        num_ways, num_shots, num_queries, split, seed, drop_small: as for
             `tasks_from_folder`.
 
     Returns:
@@ -173,6 +179,7 @@ def tasks_from_arrays(
         num_shots if num_queries is None else num_queries,
         seed,
         split or "train",
+        drop_small=drop_small,
     )
 
 
@@ -184,6 +191,7 @@ def tasks_from_series(
     columns: tuple[str, Sequence[str], Sequence[str]] | None = None,
     split: str | None = None,
     seed: int = 0,
+    drop_small: bool = False,
     encoding: str | None = None,
     delimiter: str | None = None,
     decimal: str | None = None,
@@ -199,6 +207,8 @@ def tasks_from_series(
             of y. None: the first, all between, and the last.
         split: which part of the series to use; None uses all.
         seed: of the draws.
+        drop_small: leave out series with fewer than K + Q points, as
+            `tasks_from_folder` does classes.
         encoding: of a CSV file; None: UTF-8, or what its first bytes say.
         delimiter: of its fields; None: a comma, semicolon, tab or bar, as its
             first line says.
@@ -231,6 +241,7 @@ def tasks_from_series(
         num_shots if num_queries is None else num_queries,
         seed,
         split or "train",
+        drop_small=drop_small,
     )
 
 

@@ -9,8 +9,12 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from maml_tf.errors import RunDirectoryError, TrainingDivergedError
-from maml_tf.files import replace_directory, write_atomically
+from maml_tf.errors import RunDirectoryError, TrainingDivergedError, reason
+from maml_tf.files import (
+    readable_by_tensorflow,
+    replace_directory,
+    write_atomically,
+)
 
 _MANIFEST = "manifest.json"
 _SCRATCH = ".writing"
@@ -67,21 +71,22 @@ class Checkpoints:
                     "alpha",
                     "beta",
                 )
-        self._directory.mkdir(parents=True, exist_ok=True)
         scratch = self._directory / _SCRATCH
         shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir()
         try:
+            scratch.mkdir(parents=True)
             tf.train.Checkpoint(**self._state).write(str(scratch / "state"))
-        except tf.errors.OpError as e:
+            manifest = {"iteration": iteration, "sha256": _checksums(scratch)}
+            write_atomically(
+                scratch / _MANIFEST, json.dumps(manifest, indent=2)
+            )
+        except (tf.errors.OpError, OSError) as e:
+            shutil.rmtree(scratch, ignore_errors=True)
             raise RunDirectoryError(
                 f"Cannot write a checkpoint to {self._directory} "
-                f"({e.message.splitlines()[0]}). Free some space, or choose "
-                "another logdir.",
+                f"({reason(e)}). Free some space, or choose another logdir.",
                 "logdir",
             ) from e
-        manifest = {"iteration": iteration, "sha256": _checksums(scratch)}
-        write_atomically(scratch / _MANIFEST, json.dumps(manifest, indent=2))
         target = self._path(iteration)
         # There is one of this iteration if training resumed from an older one:
         # it is damaged, or was written just before a kill.
@@ -165,9 +170,10 @@ class Checkpoints:
         path = self._path(iteration)
         status = None
         try:
-            status = tf.train.Checkpoint(**self._state).read(
-                str(path / "state")
-            )
+            with readable_by_tensorflow(path) as readable:
+                status = tf.train.Checkpoint(**self._state).read(
+                    str(readable / "state")
+                )
             status.assert_existing_objects_matched()
         except (AssertionError, ValueError, tf.errors.OpError) as e:
             raise RunDirectoryError(

@@ -9,18 +9,22 @@ lock             held by the process that trains
 """
 
 import contextlib
+import errno
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
-from maml_tf.errors import RunDirectoryError
-from maml_tf.files import locked
+from maml_tf.errors import RunDirectoryError, reason
+from maml_tf.files import check_room_for_names, locked
 from maml_tf.training.checkpoints import Checkpoints
 from maml_tf.training.logs import IterationLog
 
 LOCK = "lock"
+_FULL = {os.strerror(x) for x in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
+# Of a file below the directory: TensorBoard's names hold that of the host.
+_LONGEST_NAME = 320
 LOSSES = ("pre_update", "post_update")
 
 
@@ -99,13 +103,22 @@ class TrainingFiles:
         """
         try:
             self._path.mkdir(parents=True, exist_ok=True)
-        except OSError as e:
+            check_room_for_names(self._path, _LONGEST_NAME)
+        except (OSError, ValueError) as e:
             raise RunDirectoryError(
-                f"Cannot write to {self._path} ({e.strerror}). Choose another "
+                f"Cannot write to {self._path} ({reason(e)}). Choose another "
                 "directory."
             ) from e
-        with training_lock(self._path):
-            yield
+        try:
+            with training_lock(self._path):
+                yield
+        except (OSError, tf.errors.ResourceExhaustedError) as e:
+            if reason(e) not in _FULL:
+                raise
+            raise RunDirectoryError(
+                f"Cannot write to {self._path} ({reason(e)}). Make room; the "
+                "same call then resumes from the last checkpoint."
+            ) from e
 
 
 def training_lock(path: pathlib.Path) -> contextlib.AbstractContextManager:

@@ -9,7 +9,11 @@ import tensorflow as tf
 
 from maml_tf.core.maml import Task
 from maml_tf.core.meta_step import MetaStep
-from maml_tf.core.task_stream import TaskStream
+from maml_tf.core.task_stream import (
+    NumberedTask,
+    NumberedTasks,
+    TaskStream,
+)
 from maml_tf.errors import TrainingDivergedError
 from maml_tf.training.callbacks import KerasCallbacks
 from maml_tf.training.files import TrainingFiles
@@ -143,7 +147,7 @@ def _named(measured: dict[str, float]) -> dict[str, float]:
 
 def meta_steps(
     step: MetaStep,
-    stream: TaskStream,
+    stream: TaskStream | NumberedTasks,
     meta_batch_size: int,
     first: int,
     last: int,
@@ -184,8 +188,11 @@ def meta_steps(
 
 
 def _meta_batches(
-    stream: TaskStream, first: int, count: int, meta_batch_size: int
-) -> Task:
+    stream: TaskStream | NumberedTasks,
+    first: int,
+    count: int,
+    meta_batch_size: int,
+) -> Task | NumberedTask:
     """Tasks of `count` iterations: [count, meta_batch_size, ...]."""
     tasks = stream.tasks(first * meta_batch_size, count * meta_batch_size)
     return tf.nest.map_structure(
