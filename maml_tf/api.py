@@ -24,6 +24,7 @@ from maml_tf.core.maml import (
 from maml_tf.core.meta_step import MetaStep
 from maml_tf.core.task_stream import NumberedTask
 from maml_tf.datasets.image_preparation import ImagePreparation
+from maml_tf.layers.context import Context
 from maml_tf.layers.convolution import Conv2D
 from maml_tf.layers.normalization import (
     BatchNormalization,
@@ -38,6 +39,8 @@ from maml_tf.learner.adapted_model import AdaptedModel
 from maml_tf.learner.learner import Learner
 from maml_tf.learner.scores import Scores
 from maml_tf.methods.classifier import FineTuning, NearestNeighbor
+from maml_tf.methods.context import ContextVector
+from maml_tf.methods.imaml import ImplicitMAML
 from maml_tf.methods.joint import JointTraining
 from maml_tf.methods.maml import MAML
 from maml_tf.methods.matching import MatchingNetworks
@@ -62,10 +65,13 @@ __all__ = [
     "Adaptation",
     "Batch",
     "BatchNormalization",
+    "Context",
+    "ContextVector",
     "Conv2D",
     "FineTuning",
     "GroupNormalization",
     "History",
+    "ImplicitMAML",
     "ImagePreparation",
     "LayerNormalization",
     "Learner",

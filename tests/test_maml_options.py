@@ -40,11 +40,7 @@ def one_task(num_queries=4):
     return Task(
         *(
             Batch(
-                tf.constant(
-                    tf.constant(
-                        rng.normal(size=(count, 2)).astype("f"), "float64"
-                    ),
-                ),
+                tf.constant(rng.normal(size=(count, 2)).astype("f"), "float64"),
                 tf.constant(rng.standard_normal((count, 1))),
             )
             for count in (4, num_queries)

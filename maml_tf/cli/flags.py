@@ -31,7 +31,8 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "method",
     None,
-    "the method of meta-training: maml, meta_sgd, reptile, protonet "
+    "the method of meta-training: maml, meta_sgd, imaml, context (vector), "
+    "reptile, protonet "
     "(prototypical networks), matching, siamese, nearest (neighbor) or "
     "finetuning [maml]",
 )

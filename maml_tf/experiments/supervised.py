@@ -69,9 +69,9 @@ class SupervisedExperiment(Experiment):
             method: of meta-training; None takes that of the settings.
         """
         self.config = config
-        self.learner = Learner(
-            model, loss, method=method or config.meta_method, metrics=metrics
-        )
+        method = method or config.meta_method
+        model = method.extended(model)
+        self.learner = Learner(model, loss, method=method, metrics=metrics)
         self.pretraining = Learner(model, loss, method=config.joint_method)
         for learner in (self.learner, self.pretraining):
             learner.name = config.label

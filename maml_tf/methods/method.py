@@ -152,6 +152,10 @@ class Method(abc.ABC):
         """The outer optimizer's learning rate, which begins at `beta`."""
         return beta
 
+    def extended(self, model: keras.Model) -> keras.Model:
+        """The command line's network with what the method needs in it."""
+        return model
+
     def bind(self, network: Network) -> Self:
         """The same method, with what depends on the network resolved.
 

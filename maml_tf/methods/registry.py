@@ -6,6 +6,7 @@ from typing import Any
 
 from maml_tf.errors import ConfigError
 from maml_tf.methods.classifier import FineTuning, NearestNeighbor
+from maml_tf.methods.context import ContextVector
 from maml_tf.methods.imaml import ImplicitMAML
 from maml_tf.methods.joint import JointTraining
 from maml_tf.methods.maml import MAML
@@ -103,6 +104,7 @@ for _method in (
     JointTraining,
     MetaSGD,
     ImplicitMAML,
+    ContextVector,
     Reptile,
     PrototypicalNetworks,
     MatchingNetworks,
