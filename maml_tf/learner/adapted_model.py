@@ -19,18 +19,18 @@ from maml_tf.files import scratch_directory
 from maml_tf.layers.normalization import has_batch_norm
 from maml_tf.learner.examples import Examples
 from maml_tf.learner.exporting import classifies
-from maml_tf.learner.metrics import names_of
 from maml_tf.learner.model_checks import (
     check_normalization,
     plain_copy,
 )
-from maml_tf.learner.objectives import (
+from maml_tf.methods.method import Method, State
+from maml_tf.objectives.metrics import names_of
+from maml_tf.objectives.objective import (
     BINARY,
     CATEGORICAL,
     SPARSE,
     Objective,
 )
-from maml_tf.methods.method import Method, State
 from maml_tf.tasks import batches
 
 
