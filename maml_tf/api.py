@@ -38,6 +38,7 @@ from maml_tf.layers.resizing import use_exact_resizing
 from maml_tf.learner.adapted_model import AdaptedModel
 from maml_tf.learner.learner import Learner
 from maml_tf.learner.scores import Scores
+from maml_tf.methods.averages import ParameterAverages
 from maml_tf.methods.classifier import FineTuning, NearestNeighbor
 from maml_tf.methods.context import ContextVector
 from maml_tf.methods.imaml import ImplicitMAML
@@ -84,6 +85,7 @@ __all__ = [
     "NearestNeighbor",
     "NormalizedConv2D",
     "NumberedTask",
+    "ParameterAverages",
     "PrototypicalNetworks",
     "Reptile",
     "MetaGradientCheck",

@@ -32,7 +32,7 @@ flags.DEFINE_string(
     "method",
     None,
     "the method of meta-training: maml, meta_sgd, imaml, context (vector), "
-    "reptile, protonet "
+    "averages (of parameters), reptile, protonet "
     "(prototypical networks), matching, siamese, nearest (neighbor) or "
     "finetuning [maml]",
 )

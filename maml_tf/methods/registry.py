@@ -5,6 +5,7 @@ from dataclasses import Field, fields
 from typing import Any
 
 from maml_tf.errors import ConfigError
+from maml_tf.methods.averages import ParameterAverages
 from maml_tf.methods.classifier import FineTuning, NearestNeighbor
 from maml_tf.methods.context import ContextVector
 from maml_tf.methods.imaml import ImplicitMAML
@@ -102,6 +103,7 @@ def with_method_defaults(
 for _method in (
     MAML,
     JointTraining,
+    ParameterAverages,
     MetaSGD,
     ImplicitMAML,
     ContextVector,
