@@ -429,7 +429,9 @@ class TestNumbersOfNumPy:
 
     def test_methods_take_them(self):
         method = Reptile(
-            alpha=np.float32(0.1), num_steps=np.int64(2), batch_size=np.int64(2)
+            alpha=np.float32(0.1),
+            num_steps=np.int64(2),
+            inner_batch_size=np.int64(2),
         )
         used = Learner(
             learner().model, "sparse_categorical_crossentropy", method=method

@@ -222,13 +222,13 @@ WRONG = {
         lambda: net("softmax"),
         losses.CategoricalFocalCrossentropy(from_logits=True),
         ONE_HOT,
-        "are probabilities, but .*Take the softmax out",
+        "are probabilities, but .*Remove the softmax from",
     ),
     "sigmoid as logits": (
         lambda: net("sigmoid"),
         losses.BinaryCrossentropy(from_logits=True),
         BITS,
-        "are probabilities, but .*Take the sigmoid out",
+        "are probabilities, but .*Remove the sigmoid from",
     ),
     "hidden softmax": (
         lambda: subclassed("softmax"),

@@ -88,7 +88,7 @@ class Served:
         )
         query = named("query_inputs", self.inputs)
         updates: Specs = {}
-        if self._adapts_weights:
+        if self.method.test_steps:
             updates = {"num_updates": tf.TensorSpec([], tf.int32)}
         asked = query
         if self._takes_support:
@@ -202,7 +202,7 @@ class Served:
         return mapped(lambda task: self._both(task | shared), tensors)
 
     def _default(self, tensors: Tensors) -> Tensors:
-        if not self._adapts_weights:
+        if not self.method.test_steps:
             return self._batch(tensors)
         return self._batch(
             tensors | {"num_updates": tf.constant(self.num_updates)}

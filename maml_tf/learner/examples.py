@@ -14,7 +14,7 @@ import tensorflow as tf
 from maml_tf.core.losses import Batch
 from maml_tf.core.maml import Task
 from maml_tf.errors import DataError
-from maml_tf.objectives.objective import BINARY, SPARSE
+from maml_tf.objectives.keras_losses import BINARY, SPARSE, WHOLE_NUMBERS
 from maml_tf.tasks import batches
 from maml_tf.tasks.arrays import as_floats, as_whole
 
@@ -194,7 +194,9 @@ class Examples:
         flat = tf.nest.flatten(targets)
         like = _flat_like(targets, known)
         if like is None:
-            dtype = {SPARSE: tf.int32, None: None}.get(self._kind, self._dtype)
+            dtype = None if self._kind is None else self._dtype
+            if self._kind in WHOLE_NUMBERS:
+                dtype = tf.int32
             found = [self._as_numbers(y, dtype, "targets") for y in flat]
         else:
             found = [

@@ -21,6 +21,7 @@ SPARSE, CATEGORICAL, BINARY, SIGNS, ELEMENTWISE, GROUPS, SEQUENCE = (
     "groups",
     "sequence",
 )
+WHOLE_NUMBERS = frozenset({SPARSE, GROUPS, SEQUENCE})
 # Kinds of outputs: logits or probabilities, as the loss is told; probabilities;
 # rates, at least 0; vectors of length 1; any numbers.
 TOLD, PROBABILITIES, POSITIVE, UNIT_VECTORS, SCORES = (

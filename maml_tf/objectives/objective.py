@@ -24,6 +24,7 @@ from maml_tf.objectives.keras_losses import (
     TOLD,
     TOLERANCE,
     UNIT_VECTORS,
+    WHOLE_NUMBERS,
     Takes,
     check_values,
     loss_object,
@@ -104,7 +105,7 @@ class Objective:
         if self.takes is not None:
             of_pixels = targets.ndim - leading > 1
             check_values(self.function, self.name, targets, of_pixels)
-        if self.kind not in (SPARSE, GROUPS, SEQUENCE):
+        if self.kind not in WHOLE_NUMBERS:
             return
         if not np.issubdtype(targets.dtype, np.integer):
             raise DataError(
