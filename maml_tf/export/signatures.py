@@ -88,7 +88,7 @@ class Served:
         )
         query = named("query_inputs", self.inputs)
         updates: Specs = {}
-        if self.method.test_steps:
+        if self._has_updates:
             updates = {"num_updates": tf.TensorSpec([], tf.int32)}
         asked = query
         if self._takes_support:
@@ -107,7 +107,7 @@ class Served:
             "adapt": (self._state, support | updates),
             "predict_adapted": (self._predict, state | asked),
         }
-        if self._adapts_weights:
+        if self._has_updates and self.method.fixed_outputs:
             of_one_task["predict"] = (self._predict, asked)
         signatures = {
             DEFAULT: self._trace(self._default, several, of_several=True),
@@ -124,8 +124,8 @@ class Served:
         return signatures
 
     @property
-    def _adapts_weights(self) -> bool:
-        return self.method.fixed_outputs and bool(self.method.test_steps)
+    def _has_updates(self) -> bool:
+        return bool(self.method.test_steps)
 
     @property
     def _takes_support(self) -> bool:
@@ -202,7 +202,7 @@ class Served:
         return mapped(lambda task: self._both(task | shared), tensors)
 
     def _default(self, tensors: Tensors) -> Tensors:
-        if not self.method.test_steps:
+        if not self._has_updates:
             return self._batch(tensors)
         return self._batch(
             tensors | {"num_updates": tf.constant(self.num_updates)}
