@@ -9,6 +9,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
+from maml_tf.errors import ConfigError
+
 # Printed by TensorFlow's C++ code while it loads and compiles, whatever the
 # settings: missing GPU drivers, instruction sets, XLA devices.
 _STARTUP_NOISE = re.compile(
@@ -56,14 +58,25 @@ def start_tensorflow(large_ops: bool = False) -> None:
     Args:
         large_ops: split each op over all cores, too. Policies run few ops, one
             after another, each on the samples of all tasks.
+
+    Raises:
+        ConfigError: if TensorFlow runs already, with other threads.
     """
     with quiet_startup():
         import tensorflow as tf
 
-        tf.config.threading.set_intra_op_parallelism_threads(
-            os.cpu_count() if large_ops else 1
-        )
-        tf.config.threading.set_inter_op_parallelism_threads(os.cpu_count())
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(
+                os.cpu_count() if large_ops else 1
+            )
+            tf.config.threading.set_inter_op_parallelism_threads(os.cpu_count())
+        except RuntimeError as e:
+            raise ConfigError(
+                "start_tensorflow comes too late: TensorFlow has started, and "
+                "its threads cannot change any more. Call it right after the "
+                "imports, before any model or tensor is made, or leave it out: "
+                "everything works without it, images more slowly."
+            ) from e
         warm_up = tf.function(
             lambda x: tf.gradients(tf.nn.relu(x), x), jit_compile=True
         )

@@ -30,7 +30,7 @@ FLOORS = (
     ("layers", "datasets"),
     ("core", "models"),
     ("methods", "tasks"),
-    ("export", "training"),
+    ("export", "objectives", "training"),
     ("learner", "rl"),
     ("experiments", "api", ""),  # "" is maml_tf/__init__.py
     ("cli",),

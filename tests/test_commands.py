@@ -1,5 +1,6 @@
 """The command maml-tf: its sub-commands, their help, how they end."""
 
+import re
 import runpy
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from conftest import REPOSITORY
 
 from maml_tf.cli import main as command_line
 from maml_tf.cli.command import errors_as_exits, parse
+from maml_tf.cli.flags import GROUPS
 from maml_tf.cli.main import SUB_COMMANDS, main
 from maml_tf.errors import ConfigError, DataError
 
@@ -62,7 +64,8 @@ def test_the_command_lists_its_sub_commands_and_flags(capsys):
 def test_help_exits_with_0_and_is_all_there_is(command):
     done = run(*command, "--help")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "\nflags:\n  --" in done.stdout
+    first = "Experiment" if command[-1] == "maml_tf" else "flags"
+    assert f"\n{first}:\n  --" in done.stdout
 
 
 def test_the_script_of_a_clone_has_the_help_of_the_command(monkeypatch, capfd):
@@ -73,7 +76,8 @@ def test_the_script_of_a_clone_has_the_help_of_the_command(monkeypatch, capfd):
     assert not stop.value.code
     said, error = capfd.readouterr()
     assert error == ""
-    assert "\nflags:\n  --" in said
+    groups = re.findall(r"^(\w.*):\n  --", said, re.MULTILINE)
+    assert groups == list(GROUPS)
 
 
 @pytest.mark.parametrize("words", ["data", "data mnist", "fit", "litert2 a b"])

@@ -288,6 +288,21 @@ class TestAdapted:
         said = json.loads((tmp_path / "support" / "export.json").read_text())
         assert said["adapted"]
 
+    def test_labels_that_are_text_name_the_classes(self, photographs, tmp_path):
+        learner, tasks = photographs
+        support = tasks.tasks(0, 1).support
+        labels = [NAMES[i] for i in support.targets[0]]
+        learner.adapt(support.inputs[0], labels).export(tmp_path / "m")
+        said = json.loads((tmp_path / "m" / "export.json").read_text())
+        assert said["class_names"] == NAMES
+
+    def test_joint_statistics_are_refused(self, photographs, tmp_path):
+        learner, tasks = photographs
+        support = tasks.tasks(0, 1).support
+        adapted = learner.adapt(support.inputs[0], support.targets[0])
+        with pytest.raises(ExportError, match="cannot take joint statistics"):
+            adapted.export(tmp_path / "m", statistics="joint")
+
     def test_keras_loads_it(self, photographs, tmp_path):
         learner, tasks = photographs
         support, query = tasks.tasks(0, 1)

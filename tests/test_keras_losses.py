@@ -10,8 +10,8 @@ import tensorflow as tf
 from keras import layers, losses
 
 from maml_tf.errors import ConfigError, DataError, ExperimentError
-from maml_tf.learner.keras_losses import activation_of, takes
 from maml_tf.learner.learner import Learner
+from maml_tf.objectives.keras_losses import activation_of, takes
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(6, 4)).astype("float32")

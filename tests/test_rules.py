@@ -464,12 +464,15 @@ class TestOrder:
 
 
 class TestMomentsOfReptile:
-    def fitted(self, **settings):
-        learner = Learner(
+    def made(self, **settings):
+        return Learner(
             keras.Sequential([embedding(), keras.layers.Dense(3)]),
             SPARSE,
             method=Reptile(0.01, 3, inner_batch_size=2, **settings),
         )
+
+    def test_they_pass_from_task_to_task(self):
+        learner = self.made()
         learner.fit(
             blobs(3),
             2,
@@ -477,10 +480,6 @@ class TestMomentsOfReptile:
             optimizer=keras.optimizers.SGD(0.5),
             progress=False,
         )
-        return learner
-
-    def test_they_pass_from_task_to_task(self):
-        learner = self.fitted()
         count, *squares = learner.method_variables
         assert float(count) == 6
         assert all(np.max(s) > 0 for s in squares)
@@ -492,11 +491,11 @@ class TestMomentsOfReptile:
         assert not np.allclose(warm.theta[0], cold.theta[0], rtol=1e-3)
 
     def test_unless_it_is_said(self):
-        assert not self.fitted(keep_moments=False).method_variables
-        assert not self.fitted(inner_optimizer="sgd").method_variables
+        assert not self.made(keep_moments=False).method_variables
+        assert not self.made(inner_optimizer="sgd").method_variables
 
     def test_new_tasks_may_have_other_updates(self):
-        learner = self.fitted(test_updates=7, test_batch_size=5)
+        learner = self.made(test_updates=7, test_batch_size=5)
         assert learner.evaluate(blobs(3), 2).values["loss"].shape == (2, 8)
         assert len(learner.adapt(*one_task().support).losses) == 7
 

@@ -166,7 +166,8 @@ def test_an_export_uses_them(learner, stream, tmp_path, statistics):
 
 def test_the_table_names_the_statistics():
     source = find_source("glyphs")
-    experiment = source.build(source.configure(num_filters=2), None)
+    config = source.configure(method="protonet", num_filters=2)
+    experiment = source.build(config, None)
     shown = STATISTICS
     settings = EvaluationSettings(shots=(1,), statistics=shown, num_tasks=2)
     found = experiment.evaluate(settings, trained=True)

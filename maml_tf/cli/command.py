@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from absl import flags
 
@@ -17,11 +17,20 @@ def asks_for_help(argv: Sequence[str]) -> bool:
 
 
 def print_help(
-    about: str | None, values: flags.FlagValues, module: str
+    about: str | None, values: flags.FlagValues, groups: Mapping[str, str]
 ) -> None:
-    """Prints what a command does, and the flags that a module defines."""
-    _, _, described = values.module_help(module).partition(":\n")
-    print(f"{about}\nflags:\n{described}")
+    """Prints what a command does, and its flags.
+
+    Args:
+        about: what it does.
+        values: its flags.
+        groups: headings of the flags, and the modules under whose names they
+            are registered.
+    """
+    print(about)
+    for heading, module in groups.items():
+        _, _, described = values.module_help(module).partition(":\n")
+        print(f"{heading}:\n{described}\n")
 
 
 def parse(
@@ -46,7 +55,7 @@ def parse(
         The positional arguments.
     """
     if asks_for_help(argv[1:]):
-        print_help(about, values, module)
+        print_help(about, values, {"flags": module})
         sys.exit()
     try:
         found = values(argv)[1:]

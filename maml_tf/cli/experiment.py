@@ -17,9 +17,8 @@ from collections.abc import Sequence
 from absl import app, flags, logging
 from rich.console import Console
 
-import maml_tf.cli.flags
 from maml_tf.cli.command import asks_for_help, print_help
-from maml_tf.cli.flags import FLAGS
+from maml_tf.cli.flags import FLAGS, GROUPS
 from maml_tf.cli.settings import (
     config_from_flags,
     evaluation_settings,
@@ -47,7 +46,7 @@ from maml_tf.training.config import TrainingConfig
 def start(argv: Sequence[str]) -> None:
     """Runs the command line `argv`."""
     if asks_for_help(argv[1:]):
-        print_help(__doc__, FLAGS, maml_tf.cli.flags.__name__)
+        print_help(__doc__, FLAGS, {name: name for name in GROUPS})
         sys.exit()
     # Before app.run, which starts devices and prints while it does.
     start_tensorflow(large_ops=_takes_large_ops(argv))

@@ -292,3 +292,25 @@ def _define_own_settings() -> dict[str, list[str]]:
 
 # Settings of methods, each a flag of its name, and the methods that have it
 OWN_SETTINGS = _define_own_settings()
+
+# Headings in the help, and the first flag below each
+GROUPS = {
+    "Experiment": "datasource",
+    "Training": "pretrain_iterations",
+    "Network": "norm",
+    "Policies": "horizon",
+    "Runs and evaluation": "log",
+    "Settings of methods": next(iter(OWN_SETTINGS)),
+}
+
+
+def _register_groups() -> None:
+    """Registers flags under their headings, as if those were modules."""
+    headings = {first: heading for heading, first in GROUPS.items()}
+    heading = ""
+    for flag in list(FLAGS.flags_by_module_dict()[__name__]):
+        heading = headings.get(flag.name, heading)
+        FLAGS.register_flag_by_module(heading, flag)
+
+
+_register_groups()

@@ -2,8 +2,7 @@
 
 TensorFlow raises a `LookupError` for most ops that it cannot differentiate, but
 treats some as constants, and those make a meta-gradient wrong without an error.
-The tables below name them; the test compares them with TensorFlow's registry
-and with finite differences.
+The tables below name them; a test compares them with TensorFlow's registry.
 """
 
 import contextlib

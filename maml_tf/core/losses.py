@@ -375,11 +375,13 @@ def hit_rate(
         counted: bool [examples], which examples count; None: all.
     """
     hits = tf.argmax(outputs, -1) == tf.cast(labels, tf.int64)
-    finite = tf.reduce_all(tf.math.is_finite(outputs))
     hits = tf.cast(hits, outputs.dtype)
     if counted is None:
         share = tf.reduce_mean(hits)
     else:
         weights = tf.cast(counted, outputs.dtype)
         share = tf.reduce_sum(hits * weights) / tf.reduce_sum(weights)
-    return tf.where(finite, share, share * float("nan"))
+    finite = tf.reduce_all(tf.math.is_finite(outputs))
+    # 0 / 0 if they are not: a NaN in the graph would trip a search for NaNs.
+    finite = tf.cast(finite, share.dtype)
+    return share * finite / finite

@@ -133,10 +133,13 @@ def loops_for(model: keras.Model) -> list[str]:
     """The keys of `TASK_LOOPS` to try for a model, in order.
 
     Models with convolutions are never `vectorized`: what TensorFlow can batch
-    of them was measured to be slower than a task per core.
+    of them was measured to be slower than a task per core. Nor is any model
+    while functions run eagerly, which TensorFlow cannot batch.
     """
-    convolves = any(isinstance(x, _CONVOLUTIONS) for x in all_layers(model))
-    return [x for x in TASK_LOOPS if not (convolves and x == "vectorized")]
+    maps = tf.config.functions_run_eagerly() or any(
+        isinstance(x, _CONVOLUTIONS) for x in all_layers(model)
+    )
+    return [x for x in TASK_LOOPS if not (maps and x == "vectorized")]
 
 
 def trace_with_best_loop(

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 
 from maml_tf.errors import DataError
@@ -100,7 +99,10 @@ def read_array(source: bytes | pathlib.Path) -> np.ndarray:
             return array_of(image)
         decode(image)  # which finds damage
         content = source if isinstance(source, bytes) else source.read_bytes()
-        # Pillow would keep 8 of the 16 bits of colours.
+        # Pillow would keep 8 of the 16 bits of colors. TensorFlow, which takes
+        # seconds to import, keeps all; preparing other images does without it.
+        import tensorflow as tf
+
         try:
             array = tf.io.decode_png(content, channels=4, dtype=tf.uint16)
         except tf.errors.OpError as e:

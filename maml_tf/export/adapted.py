@@ -15,13 +15,18 @@ from typing import Any
 
 import tensorflow as tf
 
+from maml_tf.core.losses import references
 from maml_tf.core.maml import Params
 from maml_tf.core.network import Network
 from maml_tf.datasets.image_preparation import ImagePreparation
 from maml_tf.export import image_bytes
 from maml_tf.export.about import check_images, checked_names, description
 from maml_tf.export.checks import checked
-from maml_tf.export.saved_model import directory_of, write_saved_model
+from maml_tf.export.saved_model import (
+    check_exportable,
+    directory_of,
+    write_saved_model,
+)
 from maml_tf.export.signatures import (
     DEFAULT,
     IMAGE_BYTES,
@@ -40,9 +45,10 @@ def export_adapted(
     method: Method,
     params: Params,
     state: State,
-    reference: Any,
+    support: Any,
     inputs: Any,
     *,
+    statistics: str,
     classifies: bool,
     num_ways: int | None,
     from_logits: bool,
@@ -59,15 +65,16 @@ def export_adapted(
         method: bound to the network.
         params: everything that was meta-learned.
         state: the result of adaptation.
-        reference: inputs whose statistics batch normalization uses; None uses
-            those of each call.
+        support: inputs of the support set.
         inputs: `tf.TensorSpec`s of the model's inputs.
+        statistics: as for `saved_model.export_method`.
         classifies: whether outputs are scores of classes.
         num_ways: how many classes.
 
     Raises:
         ConfigError, ExportError, OSError: as for `saved_model.export_method`.
     """
+    check_exportable(statistics)
     path = directory_of(path, version)
     if images is not None:
         check_images(images, inputs)
@@ -76,8 +83,8 @@ def export_adapted(
             class_names, num_ways if classifies else None
         )
     values: dict[str, Any] = {"params": params, "state": state}
-    if reference is not None:
-        values["reference"] = reference
+    if statistics == "support":
+        values["support"] = support
     kept = tf.nest.map_structure(
         lambda x: tf.Variable(x, trainable=False), values
     )
@@ -88,12 +95,13 @@ def export_adapted(
     def predict(tensors: Tensors) -> Tensors:
         tensors = checked(tensors, shapes, sets=("inputs",))
         now = tf.nest.map_structure(tf.convert_to_tensor, kept)
+        query = packed("inputs", inputs, tensors)
         outputs = method.predict(
             network,
             now["params"],
             now["state"],
-            packed("inputs", inputs, tensors),
-            now.get("reference"),
+            query,
+            references(statistics, now.get("support"), query).query,
         )
         return answers(outputs)
 

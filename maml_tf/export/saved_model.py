@@ -155,12 +155,7 @@ def export_method(
             raise ValueError(
                 f"{name} must be one of {known}. Received: {name}={value!r}"
             )
-    if statistics == "joint":
-        raise ExportError(
-            "An export adapts before it knows the query set, so it cannot take "
-            "joint statistics. Choose others, such as statistics=support.",
-            "statistics",
-        )
+    check_exportable(statistics)
     path = directory_of(path, version)
     model = network.model
     method = method.bind(network)
@@ -225,6 +220,20 @@ def export_method(
         description(kind, images, class_names)
         | {"method": method.name, "num_updates": num_updates},
     )
+
+
+def check_exportable(statistics: str) -> None:
+    """Checks that an export can normalize by such statistics.
+
+    Raises:
+        ExportError: if it cannot.
+    """
+    if statistics == "joint":
+        raise ExportError(
+            "An export adapts before it knows the query set, so it cannot take "
+            "joint statistics. Choose others, such as statistics=support.",
+            "statistics",
+        )
 
 
 def directory_of(path: str | os.PathLike, version: int | None) -> pathlib.Path:

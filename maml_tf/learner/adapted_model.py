@@ -19,18 +19,18 @@ from maml_tf.files import scratch_directory
 from maml_tf.layers.normalization import has_batch_norm
 from maml_tf.learner.examples import Examples
 from maml_tf.learner.exporting import classifies
-from maml_tf.learner.metrics import names_of
 from maml_tf.learner.model_checks import (
     check_normalization,
     plain_copy,
 )
-from maml_tf.learner.objectives import (
+from maml_tf.methods.method import Method, State
+from maml_tf.objectives.metrics import names_of
+from maml_tf.objectives.objective import (
     BINARY,
     CATEGORICAL,
     SPARSE,
     Objective,
 )
-from maml_tf.methods.method import Method, State
 from maml_tf.tasks import batches
 
 
@@ -233,7 +233,7 @@ class AdaptedModel:
             images: adds a signature that takes JPEG and PNG files; `prepare`
                 of the tasks that `tasks_from_folder` gives.
             class_names: the names of classes 0, 1, ..., which answers then
-                hold.
+                hold; None: the labels of the support set, if they are text.
             version: writes to a directory of this number in `path`, as
                 TensorFlow Serving wants it.
 
@@ -242,22 +242,28 @@ class AdaptedModel:
             ExportError: if the directory exists and is not empty.
         """
         check_statistics(self._network.model, statistics, self._population)
-        by_support = statistics == "support" and has_batch_norm(
-            self._network.model
-        )
+        if not has_batch_norm(self._network.model):
+            statistics = "transductive"  # nothing depends on the support set
         example = tf.nest.map_structure(lambda x: x[:1], self._support.inputs)
         outputs = self.predict(example, statistics)
         classified = classifies(self._objectives[0], self._spec.targets)
+        num_ways = outputs.shape[-1] if classified else None
+        known = self.classes
+        if class_names is None and known and len(known) == num_ways:
+            class_names = known
         export_adapted(
             path,
             self._network,
             self._method,
             self._params,
-            self.state,
-            self._support.inputs if by_support else None,
+            self._state_by(
+                references(statistics, self._support.inputs, example).support
+            ),
+            self._support.inputs,
             self._spec.inputs,
+            statistics=statistics,
             classifies=classified,
-            num_ways=outputs.shape[-1] if classified else None,
+            num_ways=num_ways,
             from_logits=self._objectives[0].from_logits is not False,
             images=images,
             class_names=class_names,
@@ -270,14 +276,21 @@ class AdaptedModel:
         inputs = self._examples.inputs(x, self._spec.inputs)
         batches.check_spec(batches.spec_of(inputs), self._spec.inputs, "inputs")
         normalizing = references(statistics, self._support.inputs, inputs)
-        state = self.state
-        if normalizing.support is not None and not self.losses:
-            # What embeds the support set, normalizes it likewise.
-            state = self._method.begin(
-                self._network, self._params, self._support, normalizing.support
-            )
         return self._method.predict(
-            self._network, self._params, state, inputs, normalizing.query
+            self._network,
+            self._params,
+            self._state_by(normalizing.support),
+            inputs,
+            normalizing.query,
+        )
+
+    def _state_by(self, reference: Any) -> State:
+        """The state, where `reference` normalizes the support set."""
+        if reference is None or self.losses:
+            return self.state
+        # What embeds the support set, normalizes it likewise.
+        return self._method.begin(
+            self._network, self._params, self._support, reference
         )
 
     def __repr__(self) -> str:

@@ -6,7 +6,7 @@ from maml_tf.core.maml import Task
 from maml_tf.core.network import Network
 from maml_tf.errors import DataError, first_lines
 from maml_tf.learner.examples import Examples
-from maml_tf.learner.objectives import CATEGORICAL, SPARSE, Objective
+from maml_tf.objectives.objective import CATEGORICAL, SPARSE, Objective
 from maml_tf.tasks import batches
 
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 from maml_tf.core.losses import Batch
 from maml_tf.core.maml import Task
 from maml_tf.errors import DataError
-from maml_tf.learner.objectives import BINARY, SPARSE
+from maml_tf.objectives.objective import BINARY, SPARSE
 from maml_tf.tasks import batches
 from maml_tf.tasks.arrays import as_floats, as_whole
 
@@ -26,7 +26,7 @@ class Examples:
         """
         Args:
             model: the network.
-            kind: the loss' kind of targets (objectives.py).
+            kind: the loss' kind of targets (objectives/objective.py).
         """
         # Of a subclassed model there are none.
         self._declared = [

@@ -9,8 +9,8 @@ from maml_tf.core.losses import ObjectiveFn
 from maml_tf.core.network import Network
 from maml_tf.errors import ConfigError
 from maml_tf.export.saved_model import export_method
-from maml_tf.learner.keras_losses import CATEGORICAL, SPARSE
-from maml_tf.learner.objectives import Objective
+from maml_tf.objectives.keras_losses import CATEGORICAL, SPARSE
+from maml_tf.objectives.objective import Objective
 
 
 def export(

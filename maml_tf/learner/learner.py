@@ -23,10 +23,7 @@ from maml_tf.learner import exporting, saving
 from maml_tf.learner.adapted_model import AdaptedModel, check_statistics
 from maml_tf.learner.batch_checks import BatchChecks
 from maml_tf.learner.evaluation import NUM_TASKS, Evaluator
-from maml_tf.learner.keras_losses import activation_of
-from maml_tf.learner.metrics import as_metric, names_of
 from maml_tf.learner.model_checks import check_model
-from maml_tf.learner.objectives import DISTANCES, as_loss, check_method
 from maml_tf.learner.scores import Scores
 from maml_tf.learner.step_sizes import checked_step_size
 from maml_tf.learner.task_checks import CheckedTasks, TaskChecks
@@ -34,6 +31,9 @@ from maml_tf.learner.trainer import Trainer
 from maml_tf.methods.maml import MAML
 from maml_tf.methods.meta_sgd import MetaSGD
 from maml_tf.methods.method import Method
+from maml_tf.objectives.keras_losses import activation_of
+from maml_tf.objectives.metrics import as_metric, names_of
+from maml_tf.objectives.objective import DISTANCES, as_loss, check_method
 from maml_tf.training.files import TrainingFiles
 from maml_tf.training.history import History
 from maml_tf.training.validation import (

@@ -22,8 +22,8 @@ import tensorflow as tf
 from maml_tf.core.losses import Batch
 from maml_tf.errors import ConfigError, first_lines, reason
 from maml_tf.files import read_json, replace_directory, scratch_directory
-from maml_tf.learner.objectives import Objective
 from maml_tf.methods.registry import make_method
+from maml_tf.objectives.objective import Objective
 
 FORMAT = 2
 _SETTINGS, _MODEL, _METHOD = "learner.json", "model.keras", "method.npz"

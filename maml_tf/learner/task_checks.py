@@ -14,16 +14,16 @@ from maml_tf.core.task_stream import TaskStream
 from maml_tf.errors import ConfigError, DataError
 from maml_tf.learner.batch_checks import BatchChecks
 from maml_tf.learner.examples import Examples
-from maml_tf.learner.keras_losses import CATEGORICAL, SPARSE
-from maml_tf.learner.metrics import check_metric
 from maml_tf.learner.model_checks import (
     cancelled_biases,
     ignored_by,
     named,
     outputs_on,
 )
-from maml_tf.learner.objectives import Objective
 from maml_tf.methods.method import Method
+from maml_tf.objectives.keras_losses import CATEGORICAL, SPARSE
+from maml_tf.objectives.metrics import check_metric
+from maml_tf.objectives.objective import Objective
 from maml_tf.tasks import batches
 
 
@@ -116,7 +116,8 @@ class TaskChecks:
         if not method.fixed_outputs:
             batch = self._without_column(batch, 1)
         outputs = outputs_on(network, method, params, batch)
-        batch = self._without_column(batch, np.ndim(outputs) - 1)
+        if isinstance(outputs, np.ndarray):
+            batch = self._without_column(batch, outputs.ndim - 1)
         self._objective.check_outputs(batch.targets, outputs)
         if self._objective.kind is not None:
             if method.fixed_outputs:

@@ -9,14 +9,14 @@ import tensorflow as tf
 
 from maml_tf.core.losses import hit_rate, mask_of
 from maml_tf.errors import ConfigError, first_lines
-from maml_tf.learner.keras_losses import (
+from maml_tf.objectives.keras_losses import (
     BINARY,
     CATEGORICAL,
     SIGNS,
     SPARSE,
     loss_object,
 )
-from maml_tf.learner.objectives import Objective, as_loss
+from maml_tf.objectives.objective import Objective, as_loss
 
 _M = keras.metrics
 # Keras' names of accuracy, and the kinds of targets that each is for.

@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from maml_tf.core.losses import compared
 from maml_tf.errors import ConfigError, DataError
-from maml_tf.learner.keras_losses import (
+from maml_tf.methods.method import Method
+from maml_tf.objectives.keras_losses import (
     BINARY,
     CATEGORICAL,
     ELEMENTWISE,
@@ -28,7 +29,6 @@ from maml_tf.learner.keras_losses import (
     loss_object,
     takes,
 )
-from maml_tf.methods.method import Method
 
 # Kinds of targets that have the shape of the outputs, whose last axis may be
 # left out if it is 1.

@@ -1,0 +1,1 @@
+"""Losses and metrics as users name them, and what targets they take."""
