@@ -121,14 +121,8 @@ class ParameterAverages(GradientMethod):
             lambda *x: tf.concat(x, axis=0), task.support, task.query
         )
         start = [
-            tf.random.experimental.stateless_shuffle(
-                tf.reshape(t, [-1]),
-                tf.stack([tf.cast(iteration, tf.int32), i]),
-            )
+            _shuffled(t, tf.stack([tf.cast(iteration, tf.int32), i]))
             for i, t in enumerate(initial)
-        ]
-        start = [
-            tf.reshape(s, t.shape) for s, t in zip(start, theta, strict=True)
         ]
         strength, center = self._pull(theta, iteration)
         found, before, after = self._fit(network, start, both, strength, center)
@@ -196,3 +190,10 @@ class ParameterAverages(GradientMethod):
             unfinished, body, (tf.constant(0), before, start, zeros, zeros)
         )
         return theta, before, after
+
+
+def _shuffled(x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """The elements in another order, by operations that XLA has."""
+    flat = tf.reshape(x, [-1])
+    order = tf.argsort(tf.random.stateless_uniform(flat.shape, seed))
+    return tf.reshape(tf.gather(flat, order), x.shape)
