@@ -112,6 +112,18 @@ def locked(path: pathlib.Path, busy: Exception) -> Iterator[None]:
         yield
 
 
+def read_bytes(path: pathlib.Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        OSError: if it is no regular file or cannot be read.
+    """
+    if path.exists() and not path.is_dir() and not path.is_file():
+        # Reading a pipe would wait for whoever writes to it.
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return path.read_bytes()
+
+
 def read_json(path: pathlib.Path) -> dict[str, Any]:
     """The object in a JSON file; an empty one if it holds anything else.
 
@@ -122,11 +134,8 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
         OSError: if it is no regular file or cannot be read.
         ValueError: if it is not JSON.
     """
-    if path.exists() and not path.is_file():
-        # Reading a pipe would wait for whoever writes to it.
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_bytes(path))
     except RecursionError as e:
         raise ValueError(f"{path} is nested too deeply") from e
     return content if isinstance(content, dict) else {}

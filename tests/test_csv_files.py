@@ -1,5 +1,7 @@
 """CSV files as they come: the right numbers, or one line that says where."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -113,8 +115,9 @@ def test_times_in_seconds_keep_their_digits(tmp_path):
         (PLAIN.encode("utf-16-le"), None, "no text in UTF-8: it holds zero"),
         (b"PK\x03\x04\0\0", None, "a workbook of Excel is no CSV file"),
         (b"\xff\xfeab\x00", None, "not utf-16"),
-        ("", None, "at least three columns"),
-        ("\n\n", None, "at least three columns"),
+        ("", None, "is empty"),
+        ("\n\n", None, "is empty"),
+        (b"\xef\xbb\xbf", None, "at least three columns"),
         ("id,y\na,1\n", None, "at least three columns"),
         ("id x y\na 1 2\n", None, "first line has 1: id x y"),
         ("id,x,y\n", None, "a first line, but no points"),
@@ -154,6 +157,7 @@ def test_times_in_seconds_keep_their_digits(tmp_path):
         ("id;x;y\na;1,5;2\na;2.5;1\n", None, "line 2, column x: a comma, but "),
         ("id;x;y\na;1.234,5;2\n", None, "column x: a comma, but line 2 has a"),
         ("id\tx\ty\na\t1,234\t2\n", None, "comma can be a decimal mark or"),
+        ("id;x;y\na;1.234;2\nb;-5.678;2\n", None, "point can be a decimal"),
         ("id;x;y\na;1,2,3;2\n", None, "line 2, column x: this is no number"),
         ('id,x,y\na,"1,2\nb,3,4\n', None, "line 3: the row cannot be read"),
         ('id,x,y\na,"1"5,2\n', None, "line 2: the row cannot be read"),
@@ -176,7 +180,22 @@ def test_a_comma_that_is_said_to_be_decimal(tmp_path):
         read(tmp_path, text, decimal=".")
 
 
+def test_three_decimals_behind_a_point(tmp_path):
+    text = "id;x;y\na;1.234;2\n"
+    _, inputs, _ = read(tmp_path, text, decimal=".")
+    assert inputs.tolist() == [[1.234]]
+    _, inputs, _ = read(tmp_path, text.replace(";", "\t"))
+    assert inputs.tolist() == [[1.234]]
+    _, inputs, _ = read(tmp_path, text + "b;0.250;3\n")
+    assert inputs.tolist() == [[1.234], [0.25]]
+
+
 def test_no_file(tmp_path):
+    with pytest.raises(DataError, match="cannot be read .*null byte"):
+        tasks_from_series("a\0b.csv", 1)
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(DataError, match="not a regular file"):
+        tasks_from_series(tmp_path / "pipe.csv", 1)
     with pytest.raises(DataError, match="cannot be read"):
         tasks_from_series(tmp_path / "none.csv", 1)
     with pytest.raises(DataError, match=r"cannot be read \(Is a directory"):

@@ -85,6 +85,31 @@ def pgm(top, white):
     return f"P5 {SIDE} {SIDE} {white}\n".encode() + pixels
 
 
+def tiff(array, photometric, sample_format=1):
+    """A TIFF whose tags Pillow does not write, of whole numbers."""
+    count = array.shape[-1]
+    bits, kind = 8 * array.itemsize, struct.pack("<3H", *[sample_format] * 3)
+    tags = [
+        *((256, 3, 1, SIDE), (257, 3, 1, SIDE), (259, 3, 1, 1)),
+        *((262, 3, 1, photometric), (277, 3, 1, count), (278, 3, 1, SIDE)),
+        (279, 4, 1, array.nbytes),
+    ]
+    start = 8 + 2 + 12 * (len(tags) + 3) + 4
+    if count == 1:
+        tags += [(258, 3, 1, bits), (339, 3, 1, sample_format)]
+    else:
+        tags += [(258, 3, count, start), (339, 3, count, start + 6)]
+    tags.append((273, 4, 1, start + 12))
+    return (
+        struct.pack("<2sHIH", b"II", 42, 8, len(tags))
+        + b"".join(struct.pack("<HHII", *tag) for tag in sorted(tags))
+        + bytes(4)
+        + struct.pack("<3H", *[bits] * 3)
+        + kind
+        + array.tobytes()
+    )
+
+
 GREY_OF_RED, GREY_OF_BLUE = (76,) * 3, (29,) * 3
 # Name: the content of a file, and the colours at the top left, the top right,
 # the bottom left and the bottom right.
@@ -135,6 +160,10 @@ FILES = {
     "transparent colour.png": (
         saved(picture(), "PNG", transparency=RED),
         (*[WHITE] * 2, *[BLUE] * 2),
+    ),
+    "grey from white.tif": (
+        tiff(halves(0, 255), 0),
+        (*[WHITE] * 2, *[(0,) * 3] * 2),
     ),
     "CMYK.jpg": (saved(picture("CMYK"), "JPEG"), ABOVE),
     "CMYK.tif": (saved(picture("CMYK"), "TIFF"), ABOVE),
@@ -269,6 +298,12 @@ def two_frames(format):
     return saved(picture(), format, save_all=True, append_images=[other])
 
 
+def closed_file():
+    file = io.BytesIO()
+    file.close()
+    return file
+
+
 REFUSED = {
     "empty.png": (b"", "it is not a BMP, GIF, JPEG, .* WEBP image"),
     "text.jpg": (b"<html>not found</html>", "is not a BMP"),
@@ -306,6 +341,18 @@ REFUSED = {
         saved(picture(), "JPEG", exif=exif(6)[:-20]),
         "its EXIF data is damaged",
     ),
+    "16 bits RGB.tif": (
+        tiff(halves((4095, 0, 0), (0, 0, 4095), np.uint16), 2),
+        "more than 8 bits, .* save it as a PNG of 16 bits",
+    ),
+    "signed.tif": (
+        tiff(halves(-5, 5, np.int8), 1, sample_format=2),
+        "its 8 bits have a sign",
+    ),
+    "16 bits from white.tif": (
+        tiff(halves(4095, 0, np.uint16), 0),
+        "its values count from white",
+    ),
     "HEIC.jpg": (b"\0\0\0\x18ftypheic" + bytes(40), "is not a BMP"),
 }
 
@@ -334,6 +381,8 @@ def test_files_that_are_refused(name, tmp_path):
         (np.zeros((4, 4), complex), "an array of numbers"),
         (np.array([["a", "b"]]), "an array of numbers"),
         (None, "Received: NoneType"),
+        (np.ma.masked_equal(np.zeros((4, 4)), 0), "values are masked"),
+        (closed_file(), "it cannot be read .*closed file"),
         (io.StringIO("text"), "opened in binary mode"),
         (
             Image.new("La", (4, 4)),

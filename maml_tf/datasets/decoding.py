@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from maml_tf.errors import DataError
 
@@ -26,6 +26,7 @@ WHITES = (255, 1023, 4095, 16383, 65535)
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 ORIENTATION = 0x0112  # a tag of EXIF
+_SIGNED = 2  # a sample format of TIFF
 LONG = 4  # the type of a value of 32 bits there; others here have 16
 
 _DAMAGED_EXIF = (
@@ -146,6 +147,7 @@ def array_of(image: Image.Image) -> np.ndarray:
     Raises:
         DataError: as for `read_array`.
     """
+    _check_samples(image)
     decode(image)
     # The further frames of MPO, of which phones call some JPEG, are previews.
     frames = getattr(image, "n_frames", 1)
@@ -157,6 +159,31 @@ def array_of(image: Image.Image) -> np.ndarray:
     return turned(
         array if array.ndim == 3 else array[..., None], orientation(exif)
     )
+
+
+def _check_samples(image: Image.Image) -> None:
+    """Checks that Pillow keeps the meaning of a TIFF's values.
+
+    Raises:
+        DataError: if it does not.
+    """
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return
+    tags = image.tag_v2
+    several = image.mode[:1] not in ("I", "F")
+    if several and max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) > 8:
+        raise DataError(
+            "its colours have more than 8 bits, of which 8 would be kept; save "
+            "it as a PNG of 16 bits"
+        )
+    if several and _SIGNED in tags.get(TiffImagePlugin.SAMPLEFORMAT, ()):
+        raise DataError("its 8 bits have a sign; save it without")
+    darkness = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+    if darkness and not several:
+        raise DataError(
+            "its values count from white (a photometric interpretation of 0); "
+            "save it with 0 as black"
+        )
 
 
 def _values(image: Image.Image) -> np.ndarray:
@@ -231,6 +258,8 @@ def check_array(given: Any) -> np.ndarray:
     Raises:
         DataError: if it is not.
     """
+    if np.ma.is_masked(given):
+        raise DataError("some of its values are masked; fill them in first")
     array = np.asarray(given)
     if array.dtype.kind not in "biuf":
         raise DataError(

@@ -10,7 +10,12 @@ import numpy as np
 from PIL import Image
 
 from maml_tf.datasets import decoding
-from maml_tf.errors import ConfigError, DataError, check_whole_number
+from maml_tf.errors import (
+    ConfigError,
+    DataError,
+    check_whole_number,
+    reason,
+)
 
 SCALE = 1 / 255  # of the network's inputs
 GREY = (299, 587, 114)  # of red, green, blue in thousandths: ITU-R BT.601
@@ -138,7 +143,10 @@ def _array_of(image: Any) -> np.ndarray:
     if isinstance(image, bytes | bytearray | memoryview):
         return decoding.read_array(bytes(image))
     if hasattr(image, "read"):
-        content = image.read()
+        try:
+            content = image.read()
+        except (OSError, ValueError) as e:  # ValueError: it is closed
+            raise DataError(f"it cannot be read ({reason(e)})") from e
         if not isinstance(content, bytes):
             raise DataError("it must be opened in binary mode, by 'rb'")
         return decoding.read_array(content)

@@ -134,10 +134,12 @@ class Objective:
                     f"{low}. Number the classes of a task from 0."
                 )
         elif low < 0 or high >= num_classes:
-            advice = (
-                "Number the classes of a task from 0, or let there be "
-                f"{high + 1} outputs."
-            )
+            advice = "Number the classes of a task from 0."
+            if low >= 0:
+                advice = (
+                    "Number the classes of a task from 0, or let there be "
+                    f"{high + 1} outputs."
+                )
             if high == 255 and np.isin(targets, (0, 255)).all():
                 advice = "Masks of 0 and 255 become 0 and 1 by y // 255."
             elif targets.ndim > 1 and (low == -1 or high == 255):

@@ -16,7 +16,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from maml_tf.errors import ConfigError, DataError
+from maml_tf.errors import ConfigError, DataError, reason
+from maml_tf.files import read_bytes
 
 DELIMITERS = (",", ";", "\t", "|")
 DECIMALS = (".", ",")
@@ -36,7 +37,11 @@ _NUMBER = {
     )
     for mark in DECIMALS
 }
-_GROUPED = re.compile(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}")  # 1,234
+# 1,234 or 1.234: thousands, where that is not the decimal mark.
+_GROUPED = {
+    mark: re.compile(rf"[+-]?[1-9][0-9]{{0,2}}{re.escape(mark)}[0-9]{{3}}")
+    for mark in DECIMALS
+}
 _SEPARATOR = re.compile(r"sep=(.)(?=[\r\n])")  # Excel's own first line
 _SPACES = " \t\n\u00a0"  # around fields; the last does not break a line
 _FILL_IN = "Fill in a number such as 1.5, or remove the row."
@@ -163,9 +168,11 @@ def _one_line(name: str) -> str:
 
 def _decode(path: pathlib.Path, encoding: str | None) -> str:
     try:
-        data = path.read_bytes()
-    except OSError as e:
-        raise DataError(f"{path} cannot be read ({e.strerror}).") from e
+        data = read_bytes(path)
+    except (OSError, ValueError) as e:  # ValueError: the path holds a zero byte
+        raise DataError(f"{path} cannot be read ({reason(e)}).") from e
+    if not data.strip():
+        raise DataError(f"{path} is empty.")
     if encoding is None:
         marked = (codec for mark, codec in _MARKS if data.startswith(mark))
         encoding = next(marked, None)
@@ -342,28 +349,32 @@ class _Table:
         if delimiter == ",":
             return "."
         first: dict[str, tuple[Row, int]] = {}
-        grouped = True
+        grouped = dict.fromkeys(DECIMALS, True)
         for row in self.rows:
             for place in places:
                 field = row.fields[place]
                 for mark in DECIMALS:
                     if mark in field:
                         first.setdefault(mark, (row, place))
-                grouped = grouped and (
-                    "," not in field or bool(_GROUPED.fullmatch(field))
-                )
+                        if not _GROUPED[mark].fullmatch(field):
+                            grouped[mark] = False
         if len(first) == 2:
             self._refuse(
                 *first[","],
                 f"a comma, but line {first['.'][0].line} has a point",
                 "Write all numbers with points, none with separated thousands.",
             )
-        if "," in first and grouped:
-            self._refuse(
-                *first[","],
-                "the comma can be a decimal mark or separate thousands",
-                "Say decimal=',' if it is the decimal mark; else remove it.",
-            )
+        for mark, (row, place) in first.items():
+            # Programs separate by semicolons where the comma is decimal.
+            if grouped[mark] and (mark == "," or delimiter == ";"):
+                name = {",": "comma", ".": "point"}[mark]
+                self._refuse(
+                    row,
+                    place,
+                    f"the {name} can be a decimal mark or separate thousands",
+                    f"Say decimal={mark!r} if it is the decimal mark; else "
+                    "remove it.",
+                )
         return "," if "," in first else "."
 
     def numbers(self, places: Sequence[int], decimal: str) -> np.ndarray:
