@@ -54,7 +54,7 @@ def test_stretches_and_results_name_the_code(code, tmp_path, capsys):
     train(tmp_path, 3)
     said = " ".join(capsys.readouterr().out.split())
     assert (
-        "trained so far by other code: commit aaaaaaa, now bbbbbbb; "
+        "earlier stretches used other code: commit aaaaaaa, now bbbbbbb; "
         "maml_tf 1.0, now 1.1." in said
     )
     stretches = read(run / "config.json")["stretches"]
