@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from maml_tf.core.derivatives import gaps_in, missing_derivative, nodes_of
-from maml_tf.core.losses import Batch, predict
+from maml_tf.core.losses import Batch, predict, weights_of
 from maml_tf.core.maml import (
     LossFn,
     MetaGradient,
@@ -136,6 +136,8 @@ def check_meta_gradient(
         outputs = predict(twin, theta, batch.inputs)
         return tf.reduce_mean(loss(batch.targets, outputs))
 
+    if any(weights_of(batch) is not None for batch in task):
+        raise ValueError("The check takes examples without weights.")
     theta = [tf.cast(v, tf.float64) for v in twin.trainable_variables]
     specs = [tf.TensorSpec(t.shape, t.dtype) for t in theta]
     task = tf.nest.map_structure(_to_float64, task)

@@ -8,8 +8,10 @@ import keras
 import tensorflow as tf
 
 from maml_tf.core.maml import LossFn, Params
+from maml_tf.errors import ConfigError
 from maml_tf.layers.normalization import (
     statistics_of_batch,
+    statistics_of_counted,
     statistics_of_first,
     use_exact_normalization,
 )
@@ -41,6 +43,41 @@ class Batch(NamedTuple):
 
     inputs: Any
     targets: Any
+
+
+class WeightedBatch(NamedTuple):
+    """A `Batch` whose examples have weights.
+
+    One of weight 0 might as well not be there: it fills up a set to the size of
+    others.
+
+    Attributes:
+        inputs, targets: as in `Batch`.
+        weights: [examples], at least 0: losses are means weighted by them.
+            Batch normalization counts all alike whose weight is not 0.
+    """
+
+    inputs: Any
+    targets: Any
+    weights: Any
+
+
+class Weighted(NamedTuple):
+    """Inputs for `predict`; those of weight 0 are left out of statistics."""
+
+    inputs: Any
+    weights: tf.Tensor
+
+
+def weights_of(batch: Batch | WeightedBatch) -> tf.Tensor | None:
+    """The weights of the examples; None if all count alike."""
+    return getattr(batch, "weights", None)
+
+
+def inputs_of(batch: Batch | WeightedBatch) -> Any:
+    """Inputs for `predict`, as a reference too."""
+    weights = weights_of(batch)
+    return batch.inputs if weights is None else Weighted(batch.inputs, weights)
 
 
 class Jointly(NamedTuple):
@@ -99,7 +136,7 @@ def predict(
     Args:
         model: a built Keras model.
         theta: one tensor for each of `model.trainable_variables`.
-        inputs: the model's inputs.
+        inputs: the model's inputs, or `Weighted`; a reference must be, too.
         training: True normalizes a batch by its own statistics, as the
             paper's networks always do.
         reference: inputs whose statistics batch normalization uses instead;
@@ -139,9 +176,9 @@ def outputs_and_losses(
         statistics,
     ):
         if reference is None:
-            outputs = model(inputs, training=training)
+            outputs = _called(model, inputs, training)
         elif isinstance(reference, str):
-            outputs = model(inputs, training=False)
+            outputs = _called(model, inputs, False)
         elif isinstance(reference, Jointly):
             outputs = _first_of(model, inputs, training, reference.inputs)
         elif isinstance(reference, Appended):
@@ -149,12 +186,25 @@ def outputs_and_losses(
         else:
             outputs = _with_reference(model, inputs, training, reference)
     check_own_generators(model, scope)
+    if scope.losses and isinstance(inputs, Weighted):
+        raise ConfigError(
+            f"Layers of {model.name} add losses, such as activity "
+            "regularizers, which cannot leave out examples of weight 0. Give "
+            "all tasks the same number of examples, and no weights."
+        )
     regularization = [
         variable.regularizer(value)
         for variable, value in weights
         if variable.regularizer is not None
     ]
     return outputs, [*map(tf.reduce_sum, scope.losses), *regularization]
+
+
+def _called(model: keras.Model, inputs: Any, training: bool) -> Any:
+    if not isinstance(inputs, Weighted):
+        return model(inputs, training=training)
+    with statistics_of_counted(tf.convert_to_tensor(inputs.weights) > 0):
+        return model(inputs.inputs, training=training)
 
 
 def _with_reference(
@@ -165,7 +215,7 @@ def _with_reference(
         lambda *x: tf.concat(x, axis=0), reference, inputs
     )
     with statistics_of_first(num_reference):
-        outputs = model(both, training=training)
+        outputs = _called(model, both, training)
 
     def of_inputs(y: tf.Tensor) -> tf.Tensor:
         mask = mask_of(y)
@@ -193,6 +243,53 @@ def compared(objective: ObjectiveFn, targets: Any, outputs: Any) -> tf.Tensor:
     Outputs of lower precision are cast to float32 first, as Keras does in
     `fit`. Unlike there, those in float64 are compared in float64.
     """
+    function, targets, outputs = _in_precision(objective, targets, outputs)
+    return function(targets, outputs)
+
+
+def weighted_mean(
+    objective: ObjectiveFn, targets: Any, outputs: Any, weights: tf.Tensor
+) -> tf.Tensor:
+    """The mean of `compared` over the examples, a scalar.
+
+    Args:
+        objective: returns a value or more for each example. One with a method
+            `weighted_mean` of (targets, outputs, weights) is asked for it.
+        targets, outputs: as for `compared`.
+        weights: [examples], not all 0.
+
+    Raises:
+        ConfigError: if the objective gives one value for all examples.
+    """
+    own = getattr(objective, "weighted_mean", None)
+    if own is not None:
+        return own(targets, outputs, weights)
+    function, targets, outputs = _in_precision(objective, targets, outputs)
+    by_keras = isinstance(function, keras.losses.Loss)
+    each = _changed(function, reduction=None) if by_keras else function
+    values = tf.convert_to_tensor(each(targets, outputs))
+    if not values.shape[:1].is_compatible_with(weights.shape):
+        raise ConfigError(
+            "Weights of examples, and sets of different sizes, need a loss "
+            "and metrics that give a value for each example. Received: values "
+            f"of shape {values.shape} for {weights.shape[0]} examples. Do not "
+            "take the mean, or use one of Keras'."
+        )
+    weights = tf.cast(weights, values.dtype)
+    weights = tf.reshape(weights, [-1] + [1] * (len(values.shape) - 1))
+    weights *= tf.ones_like(values)
+    if not by_keras or function.reduction in (None, "none"):
+        return tf.reduce_sum(values * weights) / tf.reduce_sum(weights)
+    if function.reduction != "sum":
+        # It also leaves out what is masked, or ignored, from the divisor.
+        function = _changed(function, reduction="mean_with_sample_weight")
+    return function(targets, outputs, sample_weight=weights)
+
+
+def _in_precision(
+    objective: ObjectiveFn, targets: Any, outputs: Any
+) -> tuple[Any, Any, Any]:
+    """What `compared` calls, with what."""
 
     def at_least_float32(x: Any) -> Any:
         if not (hasattr(x, "dtype") and tf.as_dtype(x.dtype).is_floating):
@@ -209,14 +306,14 @@ def compared(objective: ObjectiveFn, targets: Any, outputs: Any) -> tf.Tensor:
             objective.dtype, *(x.dtype.name for x in tf.nest.flatten(outputs))
         )
         if dtype != objective.dtype:
-            objective = _with_dtype(objective, dtype)
-    return objective(targets, outputs)
+            objective = _changed(objective, _dtype=dtype)
+    return objective, targets, outputs
 
 
-def _with_dtype(loss: keras.losses.Loss, dtype: str) -> keras.losses.Loss:
+def _changed(loss: keras.losses.Loss, **attributes: Any) -> keras.losses.Loss:
     # Not a copy by configuration, which lacks settings such as Huber's delta.
     other = object.__new__(type(loss))
-    vars(other).update(vars(loss), _dtype=dtype)
+    vars(other).update(vars(loss), **attributes)
     return other
 
 
@@ -228,7 +325,7 @@ def _first_of(
     both = tf.nest.map_structure(
         lambda *x: tf.concat(x, axis=0), inputs, others
     )
-    outputs = model(both, training=training)
+    outputs = _called(model, both, training)
     return tf.nest.map_structure(lambda y: y[:num_inputs], outputs)
 
 
@@ -267,14 +364,20 @@ def supervised(model: keras.Model, objective: ObjectiveFn) -> LossFn:
 
     Returns:
         A function of (theta, `Batch`), which calls `objective` with the batch's
-        targets and the model's outputs.
+        targets and the model's outputs. Of a `WeightedBatch` it is the weighted
+        mean; the objective then has to return values for each example.
     """
     use_exact_normalization(model)
     use_exact_resizing(model)
 
     def loss(theta: Params, batch: Batch) -> tf.Tensor:
-        outputs, added = outputs_and_losses(model, theta, batch.inputs)
-        value = tf.reduce_mean(compared(objective, batch.targets, outputs))
+        outputs, added = outputs_and_losses(model, theta, inputs_of(batch))
+        weights = weights_of(batch)
+        if weights is None:
+            value = tf.reduce_mean(compared(objective, batch.targets, outputs))
+        else:
+            weights = tf.convert_to_tensor(weights)
+            value = weighted_mean(objective, batch.targets, outputs, weights)
         return tf.add_n([value, *(tf.cast(x, value.dtype) for x in added)])
 
     return loss

@@ -17,6 +17,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
+from maml_tf.errors import ConfigError
 from maml_tf.layers.batch_norm_gradients import (
     Statistics,
     batch_normalize,
@@ -67,6 +68,25 @@ def statistics_of_batch() -> Iterator[None]:
         _by_batch.reset(token)
 
 
+_counted: contextvars.ContextVar[tf.Tensor | None] = contextvars.ContextVar(
+    "counted", default=None
+)
+
+
+@contextlib.contextmanager
+def statistics_of_counted(counted: tf.Tensor) -> Iterator[None]:
+    """Within it, batch normalization takes statistics of some examples alone.
+
+    Args:
+        counted: bool [examples], which give mean and variance.
+    """
+    token = _counted.set(counted)
+    try:
+        yield
+    finally:
+        _counted.reset(token)
+
+
 def moments(
     x: tf.Tensor, axes: list[int], keepdims: bool = False
 ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -74,6 +94,25 @@ def moments(
     mean = tf.reduce_mean(x, axes, keepdims=True)
     variance = tf.reduce_mean(tf.square(x - mean), axes, keepdims=keepdims)
     return (mean if keepdims else tf.squeeze(mean, axes)), variance
+
+
+def _moments_of_counted(
+    x: tf.Tensor, axes: list[int], counted: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """`moments` of the examples that count; `axes` has theirs, 0."""
+    counts = tf.cast(counted, x.dtype)
+    shares = tf.reshape(
+        counts / tf.reduce_sum(counts), [-1] + [1] * (len(x.shape) - 1)
+    )
+
+    def mean_of(values: tf.Tensor) -> tf.Tensor:
+        within = [axis for axis in axes if axis != 0]
+        each = tf.reduce_mean(values, within, keepdims=True)
+        return tf.reduce_sum(shares * each, axis=0, keepdims=True)
+
+    mean = mean_of(x)
+    variance = mean_of(tf.square(x - mean))
+    return tf.squeeze(mean, axes), tf.squeeze(variance, axes)
 
 
 @keras.saving.register_keras_serializable(package="maml_tf")
@@ -103,6 +142,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return (
             bool((training or _by_batch.get()) and self.trainable)
             and _num_reference.get() is None
+            and _counted.get() is None
             and not (self.synchronized or self.renorm)
             and inputs.shape[1:].is_fully_defined()
             and inputs.dtype == self.compute_dtype
@@ -142,10 +182,24 @@ class BatchNormalization(keras.layers.BatchNormalization):
             moving.assign(moving * self.momentum + now * (1.0 - self.momentum))
 
     def _moments(self, inputs, mask):
-        num_reference = _num_reference.get()
+        num_reference, counted = _num_reference.get(), _counted.get()
+        if counted is not None and not counted.shape.is_compatible_with(
+            inputs.shape[:1]
+        ):
+            raise ConfigError(
+                f"{self.path} takes {inputs.shape[0]} inputs for "
+                f"{counted.shape[0]} examples, so it cannot leave out those "
+                "that do not count. Give all tasks the same number of "
+                "examples, and no weights."
+            )
         if num_reference is not None:
             inputs = inputs[:num_reference]
             mask = None if mask is None else mask[:num_reference]
+            counted = None if counted is None else counted[:num_reference]
+        if counted is not None and mask is None:
+            return _moments_of_counted(inputs, self._reduction_axes, counted)
+        if counted is not None:
+            mask &= tf.reshape(counted, [-1] + [1] * (len(mask.shape) - 1))
         if mask is not None or self.synchronized:
             return super()._moments(inputs, mask)
         return moments(inputs, self._reduction_axes)

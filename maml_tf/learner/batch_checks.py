@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from maml_tf.core.losses import weights_of
 from maml_tf.core.maml import Task
 from maml_tf.core.network import Network
 from maml_tf.errors import DataError, first_lines
@@ -44,6 +45,8 @@ class BatchChecks:
             DataError: if they do not fit.
         """
         task = self._examples.tasks(tasks, None)
+        if weights_of(task.support) is not None:
+            raise DataError("Labelled batches cannot have weights.")
         batches.check_sizes(task.support, leading=2)
         targets = task.support.targets
         ranks = {SPARSE: 2, CATEGORICAL: 3}

@@ -6,7 +6,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.core.losses import ObjectiveFn, References, references
+from maml_tf.core.losses import (
+    ObjectiveFn,
+    References,
+    inputs_of,
+    references,
+    weighted_mean,
+    weights_of,
+)
 from maml_tf.core.maml import Params, StepSize, Task
 from maml_tf.core.network import Network
 from maml_tf.core.task_loops import TaskLoop, loops_for, trace_with_best_loop
@@ -102,7 +109,7 @@ class Evaluator:
 
         def normalizing(task: Task) -> References:
             return references(
-                self._statistics, task.support.inputs, task.query.inputs
+                self._statistics, inputs_of(task.support), inputs_of(task.query)
             )
 
         def measure_one(params: Params, state: State, task: Task) -> tf.Tensor:
@@ -110,11 +117,14 @@ class Evaluator:
                 network,
                 params,
                 state,
-                task.query.inputs,
+                inputs_of(task.query),
                 normalizing(task).query,
             )
+            targets, weights = task.query.targets, weights_of(task.query)
             values = (
-                tf.reduce_mean(objective(task.query.targets, outputs))
+                tf.reduce_mean(objective(targets, outputs))
+                if weights is None
+                else weighted_mean(objective, targets, outputs, weights)
                 for objective in self._objectives
             )
             return tf.stack([tf.cast(x, _dtype_of(params)) for x in values])

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.core.losses import Batch
+from maml_tf.core.losses import Batch, WeightedBatch
 from maml_tf.core.maml import Task
 from maml_tf.errors import DataError
 from maml_tf.objectives.keras_losses import BINARY, SPARSE, WHOLE_NUMBERS
@@ -45,19 +45,20 @@ class Examples:
         return self._inputs(batches.as_inputs(x, self._single[0]), known)
 
     def support(
-        self, x: Any, y: Any, known: Batch | None
-    ) -> tuple[Batch, tuple[str, ...] | None]:
+        self, x: Any, y: Any, known: Batch | None, weights: Any = None
+    ) -> tuple[Batch | WeightedBatch, tuple[str, ...] | None]:
         """A support set, and the classes that text names, in their order.
 
         Args:
             x: inputs.
             y: targets; text is numbered in the order of the alphabet.
             known: specs of earlier examples.
+            weights: [examples]; None: they count alike.
 
         Raises:
             DataError: if they are no numbers.
         """
-        batch = batches.as_batch(x, y, self._single)
+        batch = batches.as_batch(x, y, weights, self._single)
         classes = None
         if _is_text(batch.targets):
             classes = _classes_of(batch.targets)
@@ -110,8 +111,11 @@ class Examples:
         return Task(*(self.like(batch, known, 2) for batch in task))
 
     def like(
-        self, batch: Batch, known: Batch | None, leading: int = 1
-    ) -> Batch:
+        self,
+        batch: Batch | WeightedBatch,
+        known: Batch | None,
+        leading: int = 1,
+    ) -> Batch | WeightedBatch:
         """Arrays of numbers in the dtypes, and with the last axes, of others.
 
         Args:
@@ -123,13 +127,15 @@ class Examples:
         Raises:
             DataError: if values would be lost.
         """
-        return Batch(
-            self._inputs(batch.inputs, known and known.inputs, leading),
-            self._targets(batch.targets, known and known.targets, leading),
-        )
+        inputs = self._inputs(batch.inputs, known and known.inputs, leading)
+        targets = self._targets(batch.targets, known and known.targets, leading)
+        if isinstance(batch, WeightedBatch):
+            weights = batch.weights.astype(self._dtype)
+            return WeightedBatch(inputs, targets, weights)
+        return Batch(inputs, targets)
 
     def _numbered_tasks(self, task: Task) -> Task:
-        (_, support), (_, query) = task
+        support, query = task.support.targets, task.query.targets
         if not (_is_text(support) and _is_text(query)):
             raise DataError(
                 "The targets of a support set and of its query set must both "

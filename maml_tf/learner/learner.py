@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
-from maml_tf.core.losses import Batch
+from maml_tf.core.losses import Batch, weights_of
 from maml_tf.core.maml import LossFn, Params, StepSize
 from maml_tf.core.network import Network
 from maml_tf.core.population import take_statistics
@@ -377,11 +377,21 @@ class Learner:
         together = max(1, POPULATION_BATCH // size)
 
         def batches():
-            for first in range(0, -(-num_images // size), together):
-                yield tf.nest.map_structure(
-                    lambda x: x.reshape(-1, *x.shape[2:]),
-                    stream.tasks(first, together).support.inputs,
+            first = taken = 0
+            while taken < num_images:
+                support = stream.tasks(first, together).support
+                inputs = tf.nest.map_structure(
+                    lambda x: x.reshape(-1, *x.shape[2:]), support.inputs
                 )
+                weights = weights_of(support)
+                if weights is not None:
+                    places = np.flatnonzero(weights)
+                    inputs = tf.nest.map_structure(
+                        lambda x, places=places: x[places], inputs
+                    )
+                first += together
+                taken += len(tf.nest.flatten(inputs)[0])
+                yield inputs
 
         take_statistics(self.model, batches())
         self.population_of = self.iterations
@@ -400,6 +410,8 @@ class Learner:
         support_y: Any,
         num_steps: int | None = None,
         alpha: StepSize | None = None,
+        *,
+        sample_weight: Any = None,
     ) -> AdaptedModel:
         """Adapts to a task; the learner and its model do not change.
 
@@ -409,11 +421,15 @@ class Learner:
                 numbered in alphabetical order.
             num_steps: updates; None: the method's, for MAML as in training.
             alpha: size of a step; None: as in training.
+            sample_weight: weights [examples], by which the loss is a weighted
+                mean; None: examples count alike.
 
         Raises:
             ConfigError, DataError: if examples and model do not fit.
         """
-        support, classes = self.checks.support(support_x, support_y)
+        support, classes = self.checks.support(
+            support_x, support_y, sample_weight
+        )
         alpha = self._step_size(alpha)
         params = self.params
         state = self.method.begin(self.network, params, support)

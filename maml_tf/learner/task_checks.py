@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from maml_tf.core.losses import Batch
-from maml_tf.core.maml import Params, Task
+from maml_tf.core.losses import Batch, WeightedBatch, weights_of
+from maml_tf.core.maml import Data, Params, Task
 from maml_tf.core.network import Network
 from maml_tf.core.task_stream import TaskStream
 from maml_tf.errors import ConfigError, DataError
@@ -20,6 +20,7 @@ from maml_tf.learner.model_checks import (
     named,
     outputs_on,
 )
+from maml_tf.learner.weight_checks import check_method, check_weighing
 from maml_tf.methods.method import Method
 from maml_tf.objectives.keras_losses import CATEGORICAL, SPARSE
 from maml_tf.objectives.metrics import check_metric
@@ -59,17 +60,26 @@ class TaskChecks:
         self.examples = Examples(network.model, self._objective.kind)
         self.spec: Batch | None = None
         self.num_outputs: int | None = None
+        self._weighs = False  # whether it was checked to take weights
 
     def support(
-        self, inputs: Any, targets: Any
-    ) -> tuple[Batch, tuple[str, ...] | None]:
+        self, inputs: Any, targets: Any, weights: Any = None
+    ) -> tuple[Data, tuple[str, ...] | None]:
         """A support set as arrays, and the classes that its text names.
+
+        Examples of weight 0 are left out.
 
         Raises:
             ConfigError, DataError: if it does not fit.
         """
-        batch, classes = self.examples.support(inputs, targets, self.spec)
+        batch, classes = self.examples.support(
+            inputs, targets, self.spec, weights
+        )
         batches.check_sizes(batch)
+        if isinstance(batch, WeightedBatch):
+            check_method(self._method)
+            counts = batch.weights > 0
+            batch = tf.nest.map_structure(lambda x: x[counts], batch)
         batches.check_finite(batch, "the support set")
         known = self._known_spec(batch)
         batch = self.examples.like(batch, known)
@@ -88,6 +98,8 @@ class TaskChecks:
             ConfigError, DataError: if they do not fit.
         """
         task = self.examples.tasks(tasks, self.spec)
+        if weights_of(task.support) is not None:
+            check_method(self._method)
         for batch in task:
             batches.check_sizes(batch, leading=2)
         one = tf.nest.map_structure(lambda x: x[0], task.support)
@@ -106,12 +118,18 @@ class TaskChecks:
             self._objective.check_targets(
                 task.query.targets, num_classes, leading=2
             )
+        if weights_of(task.support) is not None and not self._weighs:
+            check_weighing(
+                self._network, (self._objective, *self._metrics), task
+            )
+            self._weighs = True
         return task
 
-    def _known_spec(self, batch: Batch) -> Batch:
+    def _known_spec(self, batch: Batch | WeightedBatch) -> Batch:
         """`spec`, from this batch if it is the first."""
         if self.spec is not None:
             return self.spec
+        batch = Batch(batch.inputs, batch.targets)
         network, method, params = self._network, self._method, self._params()
         if not method.fixed_outputs:
             batch = self._without_column(batch, 1)
@@ -256,7 +274,9 @@ class CheckedTasks:
             batches.check_finite(batch, f"a {name} set")
 
 
-def _check_specs(batch: Batch, known: Batch, leading: int) -> None:
+def _check_specs(
+    batch: Batch | WeightedBatch, known: Batch, leading: int
+) -> None:
     found = batches.spec_of(batch, leading)
     batches.check_spec(found.inputs, known.inputs, "inputs")
     batches.check_spec(found.targets, known.targets, "targets")

@@ -63,6 +63,10 @@ class GradientMethod(Method):
             )
         return self.adapts
 
+    @property
+    def takes_weights(self) -> bool:
+        return True
+
     def bind(self, network: Network) -> Self:
         adapts = self.adapts
         if adapts is None or callable(adapts):

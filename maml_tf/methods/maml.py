@@ -117,6 +117,10 @@ class MAML(GradientMethod):
     def anneals(self) -> bool:
         return bool(self.first_order_iterations or self.multi_step_iterations)
 
+    @property
+    def takes_weights(self) -> bool:
+        return self.train_query_sets == 1
+
     def bind(self, network: Network) -> Self:
         method = self
         if self.head_only:

@@ -142,6 +142,15 @@ class Method(abc.ABC):
         return False
 
     @property
+    def takes_weights(self) -> bool:
+        """Whether examples of a `losses.WeightedBatch` of weight 0 do nothing.
+
+        `update` and `task_gradient` then see a set by its loss alone, and
+        `predict` takes `losses.Weighted` inputs.
+        """
+        return False
+
+    @property
     def test_steps(self) -> int:
         """Updates on a new task, where no other number is asked for."""
         return self.num_steps

@@ -146,6 +146,10 @@ class Reptile(GradientMethod):
         return {"decay_iterations": length, **found}
 
     @property
+    def takes_weights(self) -> bool:
+        return not (self.inner_batch_size or self.test_batch_size)
+
+    @property
     def test_steps(self) -> int:
         return self.test_updates or self.num_steps
 

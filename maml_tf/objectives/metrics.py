@@ -70,13 +70,14 @@ def as_metric(metric: Any, loss: Objective) -> Objective:
                 else f"{metric} does not fit targets of {loss.name}. Use "
                 "'accuracy'."
             )
-        return Objective(metric, _accuracy(loss), metric)
+        return Objective(metric, _accuracy(loss), metric, weighs=True)
     found = _keras_metric(metric)
     if found is not None:
         told = isinstance(metric, keras.metrics.Metric)
         _check_keras_metric(found, loss, told)
         name = metric if isinstance(metric, str) else found.name
-        return Objective(name, _stateless(found, loss, told), metric)
+        function = _stateless(found, loss, told)
+        return Objective(name, function, metric, weighs=True)
     if not (isinstance(metric, str) or callable(metric)):
         raise ConfigError(
             "A metric must be a name or a function of (targets, outputs). "
@@ -214,14 +215,17 @@ def _expects_probabilities(metric: keras.metrics.Metric) -> bool:
 def _stateless(
     metric: keras.metrics.Metric, loss: Objective, told: bool
 ) -> Callable:
-    """A Keras metric as a function of one task's targets and outputs."""
+    """A Keras metric as a function of one task's targets and outputs.
+
+    And of weights of the examples, if they have any.
+    """
     made = False
     to_probabilities = None
     if loss.from_logits and not told and _expects_probabilities(metric):
         binary = loss.kind == BINARY
         to_probabilities = tf.sigmoid if binary else tf.nn.softmax
 
-    def measure(targets, outputs) -> tf.Tensor:
+    def measure(targets, outputs, weights=None) -> tf.Tensor:
         nonlocal made
         if len(targets.shape) == len(outputs.shape) - 1 and (
             outputs.shape[-1] == 1
@@ -239,7 +243,10 @@ def _stateless(
                 )
             made = True
         variables = metric.stateless_reset_state()
-        variables = metric.stateless_update_state(variables, targets, outputs)
+        weighing = {} if weights is None else {"sample_weight": weights}
+        variables = metric.stateless_update_state(
+            variables, targets, outputs, **weighing
+        )
         return metric.stateless_result(variables)
 
     return measure
@@ -248,7 +255,7 @@ def _stateless(
 def _accuracy(loss: Objective) -> Callable:
     """The share of right predictions among what has a class."""
 
-    def accuracy(targets, outputs) -> tf.Tensor:
+    def accuracy(targets, outputs, weights=None) -> tf.Tensor:
         counted = mask_of(outputs)
         binary = loss.kind == BINARY and loss.outputs_by != "softmax"
         if binary or loss.kind == SIGNS:
@@ -256,7 +263,8 @@ def _accuracy(loss: Objective) -> Callable:
             limit = 0.0 if loss.kind == SIGNS else 0.5
             targets = tf.reshape(targets, tf.shape(outputs))
             right = (outputs > middle) == (tf.cast(targets, tf.float32) > limit)
-            return _share(tf.cast(right, outputs.dtype), counted)
+            right = tf.cast(right, outputs.dtype)
+            return _share(right, _weighed(counted, weights, right))
         if len(targets.shape) == len(outputs.shape):  # one-hot
             has_class = tf.reduce_any(targets != 0, -1)
             counted = has_class if counted is None else counted & has_class
@@ -264,9 +272,31 @@ def _accuracy(loss: Objective) -> Callable:
         if loss.ignored is not None:
             has_class = targets != tf.cast(loss.ignored, targets.dtype)
             counted = has_class if counted is None else counted & has_class
+        counted = _weighed(counted, weights, outputs[..., 0])
         return hit_rate(targets, outputs, counted)
 
     return accuracy
+
+
+def _weighed(
+    counted: tf.Tensor | None, weights: tf.Tensor | None, values: tf.Tensor
+) -> tf.Tensor | None:
+    """How much each of `values` counts; None: all alike.
+
+    Args:
+        counted: bool, which count, with or without a last axis of `values`.
+        weights: [examples].
+        values: [examples, ...].
+    """
+    if weights is None:
+        return counted
+    found = tf.ones_like(values)
+    for factor in (weights, counted):
+        if factor is not None:
+            axes = [1] * (len(values.shape) - len(factor.shape))
+            shape = tf.concat([tf.shape(factor), axes], axis=0)
+            found *= tf.reshape(tf.cast(factor, values.dtype), shape)
+    return found
 
 
 def _share(right: tf.Tensor, counted: tf.Tensor | None) -> tf.Tensor:

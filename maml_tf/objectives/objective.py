@@ -1,6 +1,7 @@
 """Losses as given by a user, and whether they fit a network."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.core.losses import compared
+from maml_tf.core.losses import compared, weighted_mean
 from maml_tf.errors import ConfigError, DataError
 from maml_tf.methods.method import Method
 from maml_tf.objectives.keras_losses import (
@@ -51,14 +52,17 @@ class Objective:
             None if neither or unknown.
         outputs_by: the activation that outputs come from
             (`keras_losses.activation_of`), or None if unknown.
+        weighs: whether the function takes weights of examples as a third
+            argument, and returns a scalar.
     """
 
     name: str
-    function: Callable[[Any, Any], tf.Tensor]
+    function: Callable[..., tf.Tensor]
     given: Any
     kind: str | None = None
     from_logits: bool | None = None
     outputs_by: str | None = None
+    weighs: bool = False
 
     @property
     def ignored(self) -> int | None:
@@ -72,12 +76,24 @@ class Objective:
         return takes(self.function)
 
     def __call__(self, targets, outputs) -> tf.Tensor:
+        return compared(self.function, self._like(outputs, targets), outputs)
+
+    def weighted_mean(self, targets, outputs, weights: tf.Tensor) -> tf.Tensor:
+        """The mean over the examples, as `losses.weighted_mean`."""
+        targets = self._like(outputs, targets)
+        if not self.weighs:
+            return weighted_mean(self.function, targets, outputs, weights)
+        function = functools.partial(self.function, weights=weights)
+        return compared(function, targets, outputs)
+
+    def _like(self, outputs: Any, targets: Any) -> Any:
+        """Targets with the last axis of the outputs that they leave out."""
         if (
             self.kind in _LIKE_OUTPUTS
             and len(targets.shape) == len(outputs.shape) - 1
         ):
-            targets = tf.expand_dims(targets, -1)
-        return compared(self.function, targets, outputs)
+            return tf.expand_dims(targets, -1)
+        return targets
 
     def check_targets(
         self, targets: np.ndarray, num_classes: int | None, leading: int = 1

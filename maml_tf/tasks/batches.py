@@ -5,27 +5,56 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.core.losses import Batch
+from maml_tf.core.losses import Batch, WeightedBatch, weights_of
 from maml_tf.core.maml import Task
 from maml_tf.errors import DataError
 from maml_tf.tasks.arrays import as_array, as_numbers, map_arrays
 
 
 def as_batch(
-    inputs: Any, targets: Any, single: tuple[bool, bool] = (False, False)
-) -> Batch:
+    inputs: Any,
+    targets: Any,
+    weights: Any = None,
+    single: tuple[bool, bool] = (False, False),
+) -> Batch | WeightedBatch:
     """Inputs and targets as NumPy arrays of their own dtypes.
 
     Args:
         inputs: as for `as_inputs`.
         targets: as for `as_targets`.
+        weights: as for `as_weights`; None: examples count alike.
         single: of inputs and of targets, whether a list or tuple of arrays is
             one array.
 
     Raises:
         DataError: if they are not arrays.
     """
-    return Batch(as_inputs(inputs, single[0]), as_targets(targets, single[1]))
+    inputs = as_inputs(inputs, single[0])
+    targets = as_targets(targets, single[1])
+    if weights is None:
+        return Batch(inputs, targets)
+    return WeightedBatch(inputs, targets, as_weights(weights))
+
+
+def as_weights(weights: Any) -> np.ndarray:
+    """Weights [..., examples] of sets as floats.
+
+    Raises:
+        DataError: if they are not numbers of at least 0, or all of a set are 0.
+    """
+    found = _of_examples(as_numbers(weights))
+    if found.dtype.kind != "f":
+        found = found.astype(np.float32)
+    if not np.isfinite(found).all() or (found < 0).any():
+        raise DataError(
+            "Weights of examples must be finite and at least 0. Received: "
+            f"weights from {found.min()} to {found.max()}"
+        )
+    if not found.any(-1).all():
+        raise DataError(
+            "The weights of a set are all 0. Let one example count, at least."
+        )
+    return found
 
 
 def as_inputs(inputs: Any, single: bool = False) -> Any:
@@ -63,8 +92,10 @@ def _of_examples(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def check_sizes(batch: Batch, leading: int = 1) -> None:
+def check_sizes(batch: Batch | WeightedBatch, leading: int = 1) -> None:
     """Checks that there are as many targets as inputs, at least one.
+
+    There must be one weight for each, or none.
 
     Args:
         batch: arrays [..., examples, ...].
@@ -73,16 +104,23 @@ def check_sizes(batch: Batch, leading: int = 1) -> None:
     Raises:
         DataError: if not.
     """
-    sizes = {x.shape[:leading] for x in tf.nest.flatten(batch)}
+    pair = batch.inputs, batch.targets
+    sizes = {x.shape[:leading] for x in tf.nest.flatten(pair)}
     if len(sizes) > 1 or 0 in min(sizes) or len(min(sizes)) < leading:
         raise DataError(
             "Inputs and targets must have the same number of examples, at "
             f"least 1. Received: shapes {_shapes(batch.inputs)} and "
             f"{_shapes(batch.targets)}"
         )
+    weights = weights_of(batch)
+    if weights is not None and {weights.shape} != sizes:
+        raise DataError(
+            "There must be a weight for each example. Received: weights of "
+            f"shape {weights.shape} for inputs {_shapes(batch.inputs)}"
+        )
 
 
-def spec_of(batch: Batch, leading: int = 1) -> Batch:
+def spec_of(batch: Any, leading: int = 1) -> Any:
     """`tf.TensorSpec`s for any number of such examples.
 
     Args:
@@ -123,7 +161,7 @@ def check_spec(found: Any, expected: Any, what: str) -> None:
         )
 
 
-def check_finite(batch: Batch, what: str) -> None:
+def check_finite(batch: Batch | WeightedBatch, what: str) -> None:
     """Checks that floating values are finite.
 
     Raises:
@@ -144,7 +182,8 @@ def as_task(tasks: Any, single: tuple[bool, bool] = (False, False)) -> Task:
     """A stream's tasks, as a stacked `Task` of arrays.
 
     Args:
-        tasks: pairs of inputs and targets, of the support and the query sets.
+        tasks: pairs of inputs and targets, of the support and the query sets;
+            or inputs, targets and weights of examples, of both or one of them.
         single: as for `as_batch`.
 
     Raises:
@@ -152,16 +191,39 @@ def as_task(tasks: Any, single: tuple[bool, bool] = (False, False)) -> Task:
     """
     try:
         support, query = tasks
-        (support_x, support_y), (query_x, query_y) = support, query
+        sets = [_with_weights(*support), _with_weights(*query)]
     except (TypeError, ValueError) as e:
         raise DataError(
             "A stream's tasks(first, count) must give (support, query), each "
-            f"a pair (inputs, targets). Received: {type(tasks).__name__}"
+            "(inputs, targets) or (inputs, targets, weights). Received: "
+            f"{type(tasks).__name__}"
         ) from e
-    return Task(
-        as_batch(support_x, support_y, single),
-        as_batch(query_x, query_y, single),
-    )
+    return alike(Task(*(as_batch(*parts, single=single) for parts in sets)))
+
+
+def alike(task: Task) -> Task:
+    """The same task, with weights in both sets if one of them has any.
+
+    Args:
+        task: of arrays [..., examples, ...].
+    """
+    weights = [w for w in map(weights_of, task) if w is not None]
+    if len(weights) != 1:
+        return task
+
+    def weighted(batch: Batch | WeightedBatch) -> WeightedBatch:
+        if isinstance(batch, WeightedBatch):
+            return batch
+        shape = tf.nest.flatten(batch.inputs)[0].shape[: weights[0].ndim]
+        return WeightedBatch(*batch, np.ones(shape, weights[0].dtype))
+
+    return Task(*map(weighted, task))
+
+
+def _with_weights(
+    inputs: Any, targets: Any, weights: Any = None
+) -> tuple[Any, Any, Any]:
+    return inputs, targets, weights
 
 
 def _shapes(structure: Any) -> str:

@@ -19,7 +19,7 @@ from maml_tf.core.task_stream import TaskStream
 from maml_tf.datasets import decoding, image_files
 from maml_tf.datasets.image_preparation import SCALE, ImagePreparation
 from maml_tf.datasets.packed_images import ImageClasses
-from maml_tf.errors import ConfigError, DataError
+from maml_tf.errors import ConfigError, DataError, check_whole_number
 from maml_tf.tasks import sampled
 from maml_tf.tasks.arrays import as_classes, as_numbers, map_arrays
 from maml_tf.tasks.batches import check_finite
@@ -246,15 +246,23 @@ def tasks_from_series(
 
 
 def tasks_from_function(
-    function: Callable[[int], Any], *, split: str = "train"
+    function: Callable[[int], Any],
+    *,
+    split: str = "train",
+    max_examples: int | tuple[int, int] | None = None,
 ) -> TaskStream:
     """Tasks made by a function.
 
     Args:
         function: maps a seed, an integer of the task's own, to (support,
-            query), each (inputs, targets): the same for the same seed, and of
-            the same sizes for all.
+            query), each (inputs, targets) or (inputs, targets, weights): the
+            same for the same seed. Losses and metrics are means weighted by the
+            weights [examples].
         split: each split has its own seeds.
+        max_examples: the largest numbers of examples of a support and of a
+            query set, or one number for both, if sizes differ: smaller sets
+            are filled up with examples of weight 0. None: all tasks have the
+            same sizes.
 
     Raises:
         ConfigError: if an argument makes no sense.
@@ -267,10 +275,14 @@ def tasks_from_function(
     if split is None:
         raise ConfigError(f"split must be one of {sampled.SPLITS}.")
     sampled.check_split(split)
-    return FunctionTasks(function, split)
+    return FunctionTasks(function, split, _sizes(max_examples))
 
 
-def tasks_from_dataset(dataset: tf.data.Dataset) -> TaskStream:
+def tasks_from_dataset(
+    dataset: tf.data.Dataset,
+    *,
+    max_examples: int | tuple[int, int] | None = None,
+) -> TaskStream:
     """Tasks read from a `tf.data.Dataset`, one after the other.
 
     At its end it starts over. Unlike in other streams, task i is not fixed: a
@@ -278,17 +290,38 @@ def tasks_from_dataset(dataset: tf.data.Dataset) -> TaskStream:
 
     Args:
         dataset: its elements are ((inputs, targets), (inputs, targets)), the
-            support and the query set of a task, all of the same sizes.
+            support and the query set of a task, maybe with weights as in
+            `tasks_from_function`.
+        max_examples: as for `tasks_from_function`.
 
     Raises:
-        ConfigError: if it is not a dataset.
+        ConfigError: if it is not a dataset, or an argument makes no sense.
     """
     if not isinstance(dataset, tf.data.Dataset):
         raise ConfigError(
             "dataset must be a tf.data.Dataset of (support, query). Received: "
             f"{type(dataset).__name__}"
         )
-    return DatasetTasks(dataset)
+    return DatasetTasks(dataset, _sizes(max_examples))
+
+
+def _sizes(
+    max_examples: int | tuple[int, int] | None,
+) -> tuple[int, int] | None:
+    """The sizes of support and query sets that are filled up."""
+    if max_examples is None:
+        return None
+    sizes = max_examples
+    if not isinstance(sizes, list | tuple):
+        sizes = sizes, sizes
+    if len(sizes) != 2:
+        raise ConfigError(
+            "max_examples must be one number or two, of the support and of the "
+            f"query set. Received: max_examples={max_examples!r}"
+        )
+    for size in sizes:
+        check_whole_number("max_examples", size, least=1)
+    return int(sizes[0]), int(sizes[1])
 
 
 def _is_rows(x: Any, count: int) -> bool:
