@@ -438,6 +438,8 @@ class TestSettings:
         np.testing.assert_allclose(found[[0, -1], 0, 0] * 255, [64, 255])
         with pytest.raises(DataError, match="up to 4001, above white=4000"):
             ImagePreparation(SIDE, white=4000)(halves(4001, 0, np.uint16))
+        with pytest.raises(DataError, match="floats up to 1, but white is 40"):
+            ImagePreparation(SIDE, white=4000)(halves(1, 0, np.float32))
         # Images of 8 bits tell their white.
         found = ImagePreparation(SIDE, white=4000)(halves())
         np.testing.assert_allclose(found[0, 0], [1, 0, 0])
@@ -488,6 +490,16 @@ class TestFolders:
         assert stream.inputs.max() == 128
         with pytest.raises(DataError, match=r"2 of 4 .*\n.*0.png: its values"):
             tasks_from_folder(folder, 2, 1, size=SIDE, white=300)
+
+    def test_floats_beside_whole_numbers_are_refused(self, folder):
+        (folder / "a" / "2.tif").write_bytes(deep(1.0, 0.5, np.float32, "TIFF"))
+        with pytest.raises(DataError, match=r"1 of 5 .*\n.*2.tif: its values"):
+            tasks_from_folder(folder, 2, 1, size=SIDE)
+
+    def test_links_to_nothing_are_named(self, folder):
+        (folder / "c").symlink_to(folder / "nowhere")
+        with pytest.raises(DataError, match="c: it links to what is missing"):
+            tasks_from_folder(folder, 2, 1, size=4)
 
     def test_packed_images_have_the_same_white(self, folder, tmp_path):
         (folder / "c").mkdir()

@@ -304,7 +304,8 @@ def to_rgb(array: np.ndarray, white: float | None = None) -> np.ndarray:
         uint8 [height, width, 3].
 
     Raises:
-        DataError: if values are negative, not finite or above white.
+        DataError: if values are negative, not finite or above white, or floats
+            in [0, 1] where white is more.
     """
     if array.dtype != np.uint8:
         array = _eight_bits_of(array, white)
@@ -324,6 +325,11 @@ def _eight_bits_of(array: np.ndarray, white: float | None) -> np.ndarray:
     floating = array.dtype.kind == "f"
     if white is None:
         white = 1 if floating else white_for(largest)
+    if floating and white is not None and 0 < largest <= 1 < white:
+        raise DataError(
+            f"its values are floats up to {largest:g}, but white is {white:g}; "
+            "multiply them by that, if 1 is white"
+        )
     if white is None or largest > white:
         limit = "65535" if white is None else f"white={white:g}"
         raise DataError(

@@ -97,6 +97,8 @@ def find_classes(folder: pathlib.Path) -> Classes:
     for path in _entries(folder):
         if not path.is_dir() and path.suffix.lower() in SUFFIXES:
             refused.append(UnusableFile(path, "it is in no class' folder"))
+        elif path.is_symlink() and not path.exists():
+            refused.append(UnusableFile(path, "it links to what is missing"))
     loose = len(refused)
     for path in _folders(folder):
         try:
