@@ -6,6 +6,7 @@ from maml_tf.core.gradient_check import (
 )
 from maml_tf.core.losses import (
     Batch,
+    WeightedBatch,
     cross_entropy,
     mean_squared_error,
     predict,
@@ -93,6 +94,7 @@ __all__ = [
     "Scores",
     "SiameseNetworks",
     "Task",
+    "WeightedBatch",
     "adapt",
     "which_adapt",
     "check_meta_gradient",

@@ -244,6 +244,11 @@ def _stateless(
             made = True
         variables = metric.stateless_reset_state()
         weighing = {} if weights is None else {"sample_weight": weights}
+        if weighing and not tf.as_dtype(metric.dtype).is_floating:
+            raise ConfigError(
+                f"{metric.name} counts in {metric.dtype}, which rounds weights "
+                "of examples. Give it as an object with dtype='float32'."
+            )
         variables = metric.stateless_update_state(
             variables, targets, outputs, **weighing
         )
