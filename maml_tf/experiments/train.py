@@ -72,7 +72,8 @@ def train_run(
         console.print(f"{config.label}: {text}", highlight=False)
 
     settings = dataclasses.asdict(config)
-    settings |= settings.pop("method_settings")
+    del settings["method_settings"]
+    settings |= config.changed
     shown = ((names.get(k, k), value) for k, value in settings.items())
     say(", ".join(f"{name} {value}" for name, value in shown))
     experiment = run.source.build(config, data_dir)

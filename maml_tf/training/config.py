@@ -171,6 +171,16 @@ class TrainingConfig(abc.ABC):
             )
         object.__setattr__(self, "beta_end", end)
 
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The settings of the method that are not its defaults."""
+        own = own_settings(METHODS[self.method])
+        return {
+            name: value
+            for name, value in self.method_settings.items()
+            if value != own[name].default
+        }
+
     def _check_method_settings(self) -> None:
         """Completes the settings of the method, and checks them."""
         own = own_settings(METHODS[self.method])
@@ -281,13 +291,8 @@ class TrainingConfig(abc.ABC):
         if "alpha" not in self._unused:
             parts += [f"numstep{self.num_steps}", f"updatelr{self.alpha}"]
         norms = {None: "nonorm", "batch_norm": "batchnorm"}
-        own = own_settings(METHODS[self.method])
         if "method_settings" not in self._unused:
-            parts += [
-                f"{name}_{value}"
-                for name, value in self.method_settings.items()
-                if value != own[name].default
-            ]
+            parts += [f"{k}_{value}" for k, value in self.changed.items()]
         beta = f"metalr{self.beta}"
         if self.beta_schedule is not None:
             beta += f"_{self.beta_schedule}_{self.beta_end:g}"
