@@ -289,7 +289,7 @@ def weighted_mean(
 def _in_precision(
     objective: ObjectiveFn, targets: Any, outputs: Any
 ) -> tuple[Any, Any, Any]:
-    """What `compared` calls, with what."""
+    """Objective, targets and outputs in the precision of `compared`."""
 
     def at_least_float32(x: Any) -> Any:
         if not (hasattr(x, "dtype") and tf.as_dtype(x.dtype).is_floating):
