@@ -55,7 +55,7 @@ def train(logdir, *arguments):
     parse(*arguments)
     config, data_dir = config_from_flags(), pathlib.Path("nowhere")
     run = open_run(logdir, config, data_dir, resume=True)
-    train_run(run, data_dir, log=False, console=Console(quiet=True))
+    train_run(run, data_dir, False, Console(quiet=True), {})
     return run.path
 
 
