@@ -161,7 +161,7 @@ def task_of(stream, number):
     [
         ("mse", NUMBERS, "accuracy", "is a metric of classification"),
         ("circle", LABELS, "accuracy", "is a metric of classification"),
-        (SPARSE, LABELS, "binary_accuracy", "does not fit .* Take 'accuracy'"),
+        (SPARSE, LABELS, "binary_accuracy", "does not fit .* Use 'accuracy'"),
         (SPARSE, LABELS, "acuracy", "Keras has no"),
         (SPARSE, LABELS, metrics.Mean(), "not a metric of targets"),
         (SPARSE, LABELS, metrics.Accuracy, "networks give scores"),

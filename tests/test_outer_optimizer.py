@@ -1,5 +1,7 @@
 """The outer optimizer does in `fit` what it does in Keras' own."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -137,6 +139,7 @@ def test_small_float16_gradients_vanish_unless_the_loss_is_scaled():
 
     learner = Learner(model, tiny, NO_UPDATE)
     task = Task(*(Batch(*part) for part in Batches().tasks(0, 1)))
+    gradient = functools.partial(learner.method.task_gradient, learner.network)
     moved = []
     for optimizer in (
         optimizers.LossScaleOptimizer(optimizers.SGD(1e9), 1.0),
@@ -144,7 +147,7 @@ def test_small_float16_gradients_vanish_unless_the_loss_is_scaled():
     ):
         model.set_weights(start)
         # Not by `fit`, which would add a scale to the second.
-        step = MetaStep(model, optimizer, learner._task_gradient, task)
+        step = MetaStep(model, optimizer, gradient, task)
         step(tf.nest.map_structure(lambda x: x[None], task))
         moved.append(np.abs(model.get_weights()[0] - start[0]).max())
     assert moved[0] == 0

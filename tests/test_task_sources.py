@@ -413,7 +413,7 @@ def test_fit_in_pieces_reads_on():
             progress=False,
         )
         reads.append(counted.read - before)
-    assert max(reads) <= 100 + 20
+    assert max(reads) <= 100 + 64
 
 
 def test_a_dataset_that_ends_says_so_once(caplog):
