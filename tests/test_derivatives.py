@@ -168,7 +168,7 @@ GAPS = {
     ),
     "SparseAddGrad": added,
     "SparseConcat": joined,
-    "tf.nn.moments": normalized,
+    "tf.nn.moments": lambda x: normalized(x - tf.nn.moments(x, [0])[0]),
     "HSVToRGB": lambda x: tf.image.hsv_to_rgb(tf.reshape(x, [-1, 2, 2, 3])),
     "PyFunc": squared_in_numpy,
     "RandomShuffle": tf.random.shuffle,
@@ -178,6 +178,10 @@ GAPS = {
     "OneHot": lambda x: x * tf.one_hot(0, UNITS, x[0, 0], x[0, 1]),
     "Betainc": lambda x: tf.math.betainc(1 + tf.abs(x), 1.0, 0.5 + 0 * x),
     "Zeta": lambda x: tf.math.zeta(3 + x, 1.0 + 0 * x),
+    "ImageProjectiveTransformV3": lambda x: keras.ops.image.affine_transform(
+        tf.reshape(x, [-1, 2, 2, 3]),
+        np.array([[1, 0.1, 0, 0, 1, 0.2, 0, 0]], np.float32),
+    ),
 }
 
 

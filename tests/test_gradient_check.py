@@ -8,6 +8,7 @@ import tensorflow as tf
 from maml_tf.core.gradient_check import check_meta_gradient
 from maml_tf.core.losses import Batch
 from maml_tf.core.maml import Task
+from maml_tf.errors import ConfigError
 from maml_tf.layers.normalization import use_exact_normalization
 from maml_tf.models import conv_net
 
@@ -130,6 +131,17 @@ def test_an_op_without_a_second_derivative_is_named(task):
     assert found.by_variable == {}
     assert "LRNGrad" in str(found)
     assert "first_order=True" in str(found)
+
+
+def test_an_op_without_any_derivative_is_named(task):
+    layer = keras.layers.Resizing(1, 1, interpolation="area")
+    images = keras.layers.Reshape((2, 2, 1))
+    with pytest.raises(ConfigError, match="no gradient to check.*ResizeArea"):
+        check_meta_gradient(
+            model(keras.layers.Dense(4), images, layer, keras.layers.Flatten()),
+            LOSS,
+            task,
+        )
 
 
 def test_a_model_without_weights_is_refused(task):

@@ -1,6 +1,7 @@
 """The original's checkpoints: the same outputs, and clear refusals."""
 
 import dataclasses
+import os
 import re
 import shutil
 
@@ -299,3 +300,10 @@ def test_damage_is_one_clear_sentence(omniglot, suffix, damage):
 def test_a_checkpoint_that_is_not_there_is_reported(omniglot, name):
     with pytest.raises(RunDirectoryError, match="cannot be read.*'.index'"):
         read_original_checkpoint(omniglot[0].parent / name)
+
+
+@pytest.mark.parametrize("suffix", ["", ".index", ".data-00000-of-00001"])
+def test_a_pipe_is_not_waited_for(tmp_path, suffix):
+    os.mkfifo(tmp_path / f"model{suffix}")
+    with pytest.raises(RunDirectoryError, match="is a pipe"):
+        read_original_checkpoint(tmp_path / "model")

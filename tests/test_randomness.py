@@ -234,6 +234,31 @@ def test_draws_from_the_global_generator_are_refused():
         learner.adapt(*task(0)[0])
 
 
+class Unrepeatable(keras.layers.Layer):
+    def __init__(self, drop, **kwargs):
+        super().__init__(**kwargs)
+        self.drop = drop
+
+    def call(self, x, training=None):
+        return self.drop(x) if training else x
+
+
+@pytest.mark.parametrize(
+    "drop",
+    [
+        lambda x: tf.nn.dropout(x, 0.5),
+        lambda x: x + tf.random.normal(tf.shape(x)),
+        lambda x: x * tf.random.get_global_generator().uniform([1]),
+    ],
+    ids=["dropout", "normal", "generator"],
+)
+def test_draws_of_tensorflows_state_are_refused(drop):
+    learner = maml_tf.Learner(network(Unrepeatable(drop, name="odd")), "mse")
+    tasks = maml_tf.tasks_from_function(task)
+    with pytest.raises(ConfigError, match="in sequential.*/odd, draws random"):
+        learner.fit(tasks, 1, meta_batch_size=2, progress=False)
+
+
 class OwnNormalization(keras.layers.BatchNormalization):
     pass
 

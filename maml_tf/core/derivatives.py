@@ -6,6 +6,7 @@ The tables below name them; a test compares them with TensorFlow's registry.
 """
 
 import contextlib
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -62,14 +63,16 @@ _NOT_DIFFERENTIABLE = frozenset(
         "TPUReplicatedInput",
     }
 )
-# Ops that are differentiated by some of their inputs only: the others.
+# Ops that are differentiated by some of their inputs only: the others. For
+# images, TensorFlow turns the gradient back by the inverse transform, which
+# interpolates differently.
 _INPUTS_LEFT_OUT = {
     "Betainc": (0, 1),
     "FusedBatchNorm": (3, 4),
     "FusedBatchNormV2": (3, 4),
     "FusedBatchNormV3": (3, 4),
-    "ImageProjectiveTransformV2": (1,),
-    "ImageProjectiveTransformV3": (1,),
+    "ImageProjectiveTransformV2": (0, 1),
+    "ImageProjectiveTransformV3": (0, 1),
     "Polygamma": (0,),
     "QuantizeAndDequantizeV2": (1, 2),
     "QuantizeAndDequantizeV3": (1, 2),
@@ -78,6 +81,33 @@ _INPUTS_LEFT_OUT = {
 }
 # Its gradient for the logits, output 1, counts as constant in the labels.
 _CROSS_ENTROPY = "SoftmaxCrossEntropyWithLogits"
+# Ops that draw from a generator of TensorFlow's.
+_STATEFUL_DRAWS = frozenset(
+    {
+        "FractionalAvgPool",
+        "FractionalMaxPool",
+        "Multinomial",
+        "ParameterizedTruncatedNormal",
+        "RandomCrop",
+        "RandomGamma",
+        "RandomPoisson",
+        "RandomPoissonV2",
+        "RandomShuffle",
+        "RandomStandardNormal",
+        "RandomUniform",
+        "RandomUniformInt",
+        "RngReadAndSkip",
+        "RngSkip",
+        "StatefulRandomBinomial",
+        "StatefulStandardNormal",
+        "StatefulStandardNormalV2",
+        "StatefulTruncatedNormal",
+        "StatefulUniform",
+        "StatefulUniformFullInt",
+        "StatefulUniformInt",
+        "TruncatedNormal",
+    }
+)
 # How data become labels, without any weight.
 _DATA_OPS = frozenset(
     {
@@ -99,8 +129,9 @@ _DATA_OPS = frozenset(
         "Sub",
     }
 )
-# In tf.nn.moments, around the mean inside the variance.
-_MOMENTS = "moments/StopGradient"
+# In tf.nn.moments, around the mean inside the variance. TensorFlow numbers
+# further calls.
+_MOMENTS = re.compile(r"moments(_\d+)?/StopGradient")
 # The gradient of a function of TensorFlow's own that it cannot run.
 _CANNOT_RUN = "SymbolicGradient"
 
@@ -166,6 +197,29 @@ def check_derivatives(
     gaps = gaps_in(task_gradient, params, task, model)
     if gaps:
         raise ConfigError(refusal(gaps))
+
+
+def check_draws(model: keras.Model, traced: tf.Graph) -> None:
+    """Checks that no op draws random numbers by a state of TensorFlow's own.
+
+    They would differ in each run, and be drawn in evaluation, too.
+
+    Args:
+        model: names the layers.
+        traced: a graph of the gradient of a batch of tasks.
+
+    Raises:
+        ConfigError: if an op does; names it and its layer.
+    """
+    for node in nodes_of(traced):
+        if node.op in _STATEFUL_DRAWS:
+            raise ConfigError(
+                f"{node.op}, in {_place(node.name, model)}, draws random "
+                "numbers that cannot be drawn again. Let the layer make a "
+                "generator, self.seed_generator = "
+                "keras.random.SeedGenerator(), and draw by keras.random with "
+                "seed=self.seed_generator."
+            )
 
 
 def gaps_in(
@@ -268,7 +322,7 @@ def _suspicious(graph: tf.Graph) -> bool:
             elif (
                 node.op in tables
                 or node.op in _INPUTS_LEFT_OUT
-                or _MOMENTS in node.name
+                or _MOMENTS.search(node.name)
             ):
                 return True
     return False
@@ -319,7 +373,7 @@ def _cuts(node: tf.compat.v1.NodeDef) -> bool:
         node.op in _DIFFERENTIABLE_ONCE
         or node.op in _NOT_DIFFERENTIABLE
         or node.op == _CANNOT_RUN
-        or (node.op == "StopGradient" and _MOMENTS in node.name)
+        or (node.op == "StopGradient" and bool(_MOMENTS.search(node.name)))
     )
 
 

@@ -19,7 +19,7 @@ from maml_tf.core.maml import (
     task_meta_gradient,
 )
 from maml_tf.core.model_copies import copy_model
-from maml_tf.errors import first_lines
+from maml_tf.errors import ConfigError, first_lines
 from maml_tf.layers.normalization import EXACT_LAYERS, all_layers, which_adapt
 from maml_tf.layers.randomness import drawing_for
 from maml_tf.runtime import quiet_startup
@@ -121,6 +121,7 @@ def check_meta_gradient(
     Raises:
         ValueError: if the model cannot be rebuilt, or has no trainable
             variables.
+        ConfigError: if TensorFlow cannot differentiate it.
     """
     if not model.trainable_variables:
         raise ValueError(f"{model.name} has no trainable variables.")
@@ -174,6 +175,11 @@ def check_meta_gradient(
         )
     except NameError as e:  # a Lambda layer is rebuilt without its globals
         raise _cannot_rebuild(model, e) from e
+    except LookupError as e:
+        gap = missing_derivative(e, second_order, specs, task_spec, twin)
+        raise ConfigError(
+            f"{model.name} has no gradient to check: {gap or first_lines(e)}."
+        ) from e
     try:
         exact, error = gradient(first_order=False), None
     except (LookupError, TypeError, NotImplementedError) as e:

@@ -10,6 +10,7 @@ from absl import logging
 
 from maml_tf.core.derivatives import (
     check_derivatives,
+    check_draws,
     missing_derivative,
     nodes_of,
 )
@@ -135,6 +136,7 @@ class MetaStep:
                 f"{gap}. Replace it, or use first_order=True. "
                 f"({first_lines(e)})"
             ) from e
+        check_draws(model, traced.graph)
         if differentiates_updates:
             check_derivatives(self._last, specs, task, model, traced.graph)
         self._meta_gradient = traced.function

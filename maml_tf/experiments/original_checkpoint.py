@@ -6,6 +6,7 @@ normalization can be read; what it names the variables of others is not known.
 """
 
 import dataclasses
+import glob
 import hashlib
 import os
 import pathlib
@@ -119,6 +120,9 @@ def read_original_checkpoint(prefix: str | os.PathLike) -> OriginalNetwork:
     prefix = re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", os.fspath(prefix))
     try:
         path = pathlib.Path(prefix)
+        for file in (path, *path.parent.glob(f"{glob.escape(path.name)}.*")):
+            if file.is_fifo():  # reading would wait for whoever writes to it
+                raise ValueError(f"{file} is a pipe")
         with readable_by_tensorflow(path.parent) as readable:
             reader = tf.train.load_checkpoint(str(readable / path.name))
             _check(prefix, reader)

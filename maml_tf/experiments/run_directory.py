@@ -244,5 +244,5 @@ def _available_runs(logdir: pathlib.Path) -> str:
         return f" There is no directory {logdir}; train a run first."
     names = sorted(p.parent.name for p in logdir.glob("*/config.json"))
     if not names:
-        return f" {logdir} holds no run; train one first."
+        return f" The directory {logdir} holds no run; train one first."
     return f" {logdir} holds:\n  " + "\n  ".join(names)
