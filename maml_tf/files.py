@@ -17,6 +17,15 @@ WILDCARDS = "[\\"
 SCRATCH_SUFFIX = ".writing"  # of files that a crash may leave behind
 
 
+def can_write_to(directory: pathlib.Path) -> bool:
+    """Makes a directory unless it exists; whether it can be written."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(directory, os.W_OK)
+
+
 def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
     """Replaces a file's content; a crash leaves the old or the new one."""
     if isinstance(content, str):

@@ -1,6 +1,5 @@
 """Evaluates runs, networks of the original code, and untrained networks."""
 
-import os
 import pathlib
 
 from maml_tf.errors import RunDirectoryError
@@ -14,6 +13,7 @@ from maml_tf.experiments.trained_networks import (
     of_original,
     of_run,
 )
+from maml_tf.files import can_write_to
 from maml_tf.training.config import TrainingConfig
 
 
@@ -109,12 +109,7 @@ def _evaluate_there(
     Raises:
         RunDirectoryError: if the directory cannot be made or written.
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        writable = os.access(directory, os.W_OK)
-    except OSError:
-        writable = False
-    if not writable:
+    if not can_write_to(directory):
         raise RunDirectoryError(
             f"The results cannot be written to {directory}. Name another "
             "directory by output_dir.",
