@@ -6,8 +6,10 @@ import pytest
 from conftest import command
 
 from maml_tf import provenance
+from maml_tf.errors import RunDirectoryError
 from maml_tf.experiments.run_directory import RunDirectory
 from maml_tf.experiments.sinusoids import SinusoidConfig
+from maml_tf.training.files import TrainingFiles
 
 
 def train(logdir, iterations):
@@ -40,6 +42,20 @@ def code(monkeypatch):
     )
     monkeypatch.setattr(provenance, "versions", lambda: found["versions"])
     return found
+
+
+def test_a_directory_of_a_learner_names_it_too(code, tmp_path):
+    files = TrainingFiles(tmp_path, {"weights": []}, tensorboard=False)
+    assert files.begin_stretch(0) == ""
+    assert files.begin_stretch(10) == ""
+    code["commit"] = "b" * 40
+    assert files.begin_stretch(20) == "commit aaaaaaa, now bbbbbbb"
+    stretches = read(tmp_path / "provenance.json")["stretches"]
+    assert [s["from_iteration"] for s in stretches] == [0, 10, 20]
+    assert stretches[-1]["versions"] == code["versions"]
+    (tmp_path / "provenance.json").write_text('{"stretches": 3}')
+    with pytest.raises(RunDirectoryError, match="damaged"):
+        files.begin_stretch(30)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from absl import logging
 from rich.console import Console
 
 from maml_tf.core.losses import Batch, weights_of
@@ -258,7 +259,14 @@ class Learner:
                 files = TrainingFiles(directory, self.state(outer))
                 stack.enter_context(files.locked())
                 end = iterations
-                self.trainer.iterations = files.restore(end)
+                start = self.trainer.iterations = files.restore(end)
+                changed = files.begin_stretch(start) if start < end else ""
+                if changed:
+                    logging.warning(
+                        "Earlier stretches in %s used other code: %s.",
+                        directory,
+                        changed,
+                    )
             return self.trainer.run(
                 stream,
                 outer,

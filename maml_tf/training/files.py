@@ -5,11 +5,13 @@ best/            the weights that did best in validation
 train.csv        running means of the losses
 validation.csv   validation results
 tensorboard/     the same for TensorBoard
+provenance.json  what trained, in each stretch; of a run it is in config.json
 lock             held by the process that trains
 """
 
 import contextlib
 import errno
+import json
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -17,7 +19,13 @@ from collections.abc import Iterator, Sequence
 import tensorflow as tf
 
 from maml_tf.errors import RunDirectoryError, reason
-from maml_tf.files import check_room_for_names, locked
+from maml_tf.files import (
+    check_room_for_names,
+    locked,
+    read_json,
+    write_atomically,
+)
+from maml_tf.provenance import difference, provenance
 from maml_tf.training.checkpoints import Checkpoints
 from maml_tf.training.logs import IterationLog
 
@@ -83,6 +91,33 @@ class TrainingFiles:
                 "another directory."
             )
         return done
+
+    def begin_stretch(self, iteration: int) -> str:
+        """Notes in provenance.json what trains from now on.
+
+        Args:
+            iteration: iterations done before.
+
+        Returns:
+            How that differs from what trained before, in words; empty if it
+            does not, or nothing did.
+
+        Raises:
+            RunDirectoryError: if the file is damaged.
+        """
+        path = self._path / "provenance.json"
+        try:
+            stretches = read_json(path)["stretches"] if path.exists() else []
+            before = stretches[-1] if stretches and iteration else None
+        except (ValueError, LookupError, TypeError) as e:
+            raise RunDirectoryError(
+                f"{path} is damaged: it does not hold the stretches of "
+                "training. Remove it, or choose another directory."
+            ) from e
+        now = {"from_iteration": iteration, **provenance()}
+        content = {"stretches": [*stretches, now]}
+        write_atomically(path, json.dumps(content, indent=2))
+        return difference(before, now) if before else ""
 
     def validation_log(self, fields: Sequence[str]) -> IterationLog:
         """The log of validation, with these columns."""
