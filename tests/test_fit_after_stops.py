@@ -236,8 +236,8 @@ class Shift(Method):
 
     name: ClassVar[str] = "shift"
 
-    def begin(self, network, params, support):
-        outputs = network.outputs(params, support.inputs)
+    def begin(self, network, params, support, reference=None):
+        outputs = network.outputs(params, support.inputs, reference)
         return tf.reduce_mean(support.targets - outputs, axis=0)
 
     def predict(self, network, params, state, inputs, reference=None):
