@@ -100,14 +100,9 @@ class Classifier(Method):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(params)
             theta, (kernel, bias) = network.split(params)
-            outputs, added = outputs_and_losses(
-                network.model, theta, task.support.inputs
+            loss, total = linear_loss(
+                network, theta, kernel, bias, task.support
             )
-            logits = tf.matmul(flattened(outputs, theta), kernel) + bias
-            loss = tf.reduce_mean(
-                network.objective(task.support.targets, logits)
-            )
-            total = added_up(loss, *added)
         return MetaGradient(
             gradient_or_zeros(tape, total, params), {"pre_update": loss}
         )
@@ -123,15 +118,6 @@ class NearestNeighbor(Classifier, EmbeddingMethod):
 
     name: ClassVar[str] = "nearest"
     statistics: ClassVar[str] = "population"
-
-    def remember(
-        self, own: Params, embeddings: tf.Tensor, targets: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
-        del own
-        return {
-            "embeddings": embeddings,
-            "labels": one_hot(targets, embeddings.dtype),
-        }
 
     def scores(
         self, own: Params, state: State, embeddings: tf.Tensor
@@ -232,13 +218,9 @@ class FineTuning(Classifier):
         parts = [*state.theta, state.kernel, state.bias]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(parts)
-            outputs, added = outputs_and_losses(
-                network.model, parts[:-2], support.inputs
+            loss, total = linear_loss(
+                network, state.theta, state.kernel, state.bias, support
             )
-            features = flattened(outputs, parts)
-            logits = tf.matmul(features, parts[-2]) + parts[-1]
-            loss = tf.reduce_mean(network.objective(support.targets, logits))
-            total = added_up(loss, *added)
         gradient = gradient_or_zeros(tape, total, parts)
         step = tf.cast(state.step, loss.dtype)
         size = tf.cast(alpha, loss.dtype) / (1 + self.rate_decay * step)
@@ -257,8 +239,7 @@ class FineTuning(Classifier):
     ) -> tf.Tensor:
         del params
         outputs = network.outputs(state.theta, inputs, reference)
-        features = flattened(outputs, state.theta)
-        return tf.matmul(features, state.kernel) + state.bias
+        return linear(outputs, state.theta, state.kernel, state.bias)
 
     def pack(self, network: Network, state: State) -> dict[str, tf.Tensor]:
         names = weight_names(network.model)
@@ -273,3 +254,24 @@ class FineTuning(Classifier):
         return Tuned(
             theta, tensors["new_kernel"], tensors["new_bias"], tf.constant(0)
         )
+
+
+def linear(
+    outputs: Any, theta: Params, kernel: tf.Tensor, bias: tf.Tensor
+) -> tf.Tensor:
+    """Logits [examples, N] of the last layer, for the model's outputs."""
+    return tf.matmul(flattened(outputs, theta), kernel) + bias
+
+
+def linear_loss(
+    network: Network,
+    theta: Params,
+    kernel: tf.Tensor,
+    bias: tf.Tensor,
+    batch: Batch,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The mean loss of a batch's logits, and with that which layers add."""
+    outputs, added = outputs_and_losses(network.model, theta, batch.inputs)
+    logits = linear(outputs, theta, kernel, bias)
+    loss = tf.reduce_mean(network.objective(batch.targets, logits))
+    return loss, added_up(loss, *added)

@@ -29,17 +29,21 @@ class EmbeddingMethod(Method):
     mean_loss: ClassVar[bool] = True
     statistics: ClassVar[str] = "population"
 
-    @abc.abstractmethod
     def remember(
         self, own: Params, embeddings: tf.Tensor, targets: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """The state, tensors by name.
+        """The state, tensors by name: embeddings and one-hot labels, or others.
 
         Args:
             own: values of `variables`.
             embeddings: of the support set, float [M, D].
             targets: of the support set.
         """
+        del own
+        return {
+            "embeddings": embeddings,
+            "labels": one_hot(targets, embeddings.dtype),
+        }
 
     @abc.abstractmethod
     def scores(

@@ -23,7 +23,6 @@ from maml_tf.methods.embedding import (
     cosines,
     embedding_size,
     image_defaults,
-    one_hot,
     squared_distances,
 )
 from maml_tf.methods.method import State, setting
@@ -122,10 +121,7 @@ class MatchingNetworks(EmbeddingMethod):
     ) -> dict[str, tf.Tensor]:
         if self.full_context:
             embeddings = in_context(own[:4], embeddings)
-        return {
-            "embeddings": embeddings,
-            "labels": one_hot(targets, embeddings.dtype),
-        }
+        return super().remember(own, embeddings, targets)
 
     def scores(
         self, own: Params, state: State, embeddings: tf.Tensor

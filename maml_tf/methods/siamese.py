@@ -77,15 +77,6 @@ class SiameseNetworks(EmbeddingMethod):
             keras.Variable(np.zeros((), dtype), name="bias"),
         ]
 
-    def remember(
-        self, own: Params, embeddings: tf.Tensor, targets: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
-        del own
-        return {
-            "embeddings": embeddings,
-            "labels": one_hot(targets, embeddings.dtype),
-        }
-
     def scores(
         self, own: Params, state: State, embeddings: tf.Tensor
     ) -> tf.Tensor:
