@@ -21,9 +21,11 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
 
-from maml_tf.core.losses import Batch, cross_entropy, predict
+from maml_tf.core.batch import Batch
+from maml_tf.core.losses import cross_entropy
 from maml_tf.core.losses import cross_entropy_of_labels as by_labels
 from maml_tf.core.maml import adapt
+from maml_tf.core.prediction import predict
 from maml_tf.export.saved_model import export_adaptation
 from maml_tf.layers.normalization import which_adapt
 from maml_tf.models import conv_net

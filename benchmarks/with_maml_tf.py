@@ -19,9 +19,9 @@ from workloads import (
     Workload,
 )
 
+from maml_tf.core.batch import Batch
+from maml_tf.core.comparison import ObjectiveFn
 from maml_tf.core.losses import (
-    Batch,
-    ObjectiveFn,
     cross_entropy,
     mean_squared_error,
     scaled_cross_entropy,

@@ -7,7 +7,7 @@ from implementation import Stepper
 from with_maml_tf import as_tasks, build_network, first_moments, make_adam
 from workloads import ConvNet, Tasks, Workload
 
-from maml_tf.core.losses import Batch
+from maml_tf.core.batch import Batch
 from maml_tf.core.maml import LossFn, Params, Task, adapt
 from maml_tf.layers.normalization import which_adapt
 from maml_tf.runtime import start_tensorflow

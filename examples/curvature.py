@@ -14,7 +14,7 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.core.losses import predict
+from maml_tf.core.prediction import predict
 from maml_tf.errors import ExperimentError
 from maml_tf.experiments.run_directory import RunDirectory
 from maml_tf.experiments.sinusoids import SinusoidConfig, SinusoidExperiment

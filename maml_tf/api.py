@@ -1,17 +1,11 @@
 """The public names, which `maml_tf` re-exports."""
 
+from maml_tf.core.batch import Batch, WeightedBatch
 from maml_tf.core.gradient_check import (
     MetaGradientCheck,
     check_meta_gradient,
 )
-from maml_tf.core.losses import (
-    Batch,
-    WeightedBatch,
-    cross_entropy,
-    mean_squared_error,
-    predict,
-    supervised,
-)
+from maml_tf.core.losses import cross_entropy, mean_squared_error, supervised
 from maml_tf.core.maml import (
     Adaptation,
     MetaGradient,
@@ -23,6 +17,7 @@ from maml_tf.core.maml import (
     task_meta_gradient,
 )
 from maml_tf.core.meta_step import MetaStep
+from maml_tf.core.prediction import predict
 from maml_tf.core.task_stream import NumberedTask
 from maml_tf.datasets.image_preparation import ImagePreparation
 from maml_tf.layers.context import Context

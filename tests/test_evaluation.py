@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maml_tf.core.losses import Batch, squared_error
+from maml_tf.core.batch import Batch
+from maml_tf.core.losses import squared_error
 from maml_tf.core.maml import Task
 from maml_tf.core.network import Network
 from maml_tf.experiments.metric import ACCURACY, MEAN_SQUARED_ERROR

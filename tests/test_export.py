@@ -15,8 +15,8 @@ import pytest
 import tensorflow as tf
 
 from examples import serve as serve_example
-from maml_tf.core import losses
-from maml_tf.core.losses import Batch
+from maml_tf.core import losses, prediction
+from maml_tf.core.batch import Batch
 from maml_tf.core.maml import adapt
 from maml_tf.errors import ConfigError, ExportError
 from maml_tf.export.saved_model import export_adaptation
@@ -89,7 +89,7 @@ class Case:
 
     def predicted(self, theta, task):
         """The engine's predictions for the query set."""
-        outputs = losses.predict(
+        outputs = prediction.predict(
             self.model,
             theta,
             task["query_inputs"],
@@ -473,7 +473,7 @@ def test_other_models(tmp_path, build, inputs):
     theta = [tf.convert_to_tensor(v) for v in model.trainable_variables]
     adapted = adapt(loss, theta, [Batch(x, y)] * 2, 0.1).iterates[-1]
     query = tf.nest.map_structure(lambda t: t[:3], x)
-    predictions = losses.predict(model, adapted, query)
+    predictions = prediction.predict(model, adapted, query)
     assert_same(answers, {"predictions": predictions})
 
 

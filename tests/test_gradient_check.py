@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from maml_tf.core.batch import Batch
 from maml_tf.core.gradient_check import check_meta_gradient
-from maml_tf.core.losses import Batch
 from maml_tf.core.maml import Task
 from maml_tf.errors import ConfigError
 from maml_tf.layers.normalization import use_exact_normalization

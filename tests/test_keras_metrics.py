@@ -8,7 +8,9 @@ import pytest
 import tensorflow as tf
 from keras import layers, losses, metrics
 
-from maml_tf.core.losses import Batch, compared, supervised
+from maml_tf.core.batch import Batch
+from maml_tf.core.comparison import compared
+from maml_tf.core.losses import supervised
 from maml_tf.errors import ConfigError, ExperimentError
 from maml_tf.learner.learner import Learner
 from maml_tf.tasks.sources import tasks_from_function

@@ -5,17 +5,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from maml_tf.core.batch import Batch
 from maml_tf.core.losses import (
-    Batch,
     cross_entropy,
     cross_entropy_of_labels,
     hit_rate,
     mean_squared_error,
-    predict,
     squared_error,
     supervised,
 )
 from maml_tf.core.network import Network
+from maml_tf.core.prediction import predict
 from maml_tf.layers.normalization import BatchNormalization
 from maml_tf.models import conv_net
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maml_tf.core.losses import Batch, cross_entropy, mean_squared_error
+from maml_tf.core.batch import Batch
+from maml_tf.core.losses import cross_entropy, mean_squared_error
 from maml_tf.core.maml import (
     Task,
     adapt,

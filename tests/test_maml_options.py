@@ -8,7 +8,8 @@ from conftest import error_of, parse
 from test_methods import blobs
 
 from maml_tf.cli.settings import config_from_flags
-from maml_tf.core.losses import Batch, squared_error
+from maml_tf.core.batch import Batch
+from maml_tf.core.losses import squared_error
 from maml_tf.core.maml import Task
 from maml_tf.core.network import Network
 from maml_tf.errors import ConfigError

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maml_tf.core.losses import mean_squared_error, predict
+from maml_tf.core.losses import mean_squared_error
 from maml_tf.core.maml import MetaGradient, Task, task_meta_gradient
 from maml_tf.core.meta_step import MetaStep
+from maml_tf.core.prediction import predict
 from maml_tf.layers.normalization import (
     BatchNormalization,
     use_exact_normalization,

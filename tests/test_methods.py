@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 from conftest import command, error_of, train
 
-from maml_tf.core.losses import Batch, squared_error
+from maml_tf.core.batch import Batch
+from maml_tf.core.losses import squared_error
 from maml_tf.core.maml import Task
 from maml_tf.core.network import Network
 from maml_tf.errors import ConfigError, DataError

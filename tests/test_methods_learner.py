@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 from test_methods import blobs, embedding
 
-from maml_tf.core.losses import Batch, squared_error
+from maml_tf.core.batch import Batch
+from maml_tf.core.losses import squared_error
 from maml_tf.core.maml import Task, joint_gradient, task_meta_gradient
 from maml_tf.core.network import Network
 from maml_tf.errors import ConfigError, DataError

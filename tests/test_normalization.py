@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maml_tf.core.losses import predict
+from maml_tf.core.prediction import predict
 from maml_tf.layers import normalization
 from maml_tf.layers.normalization import (
     EXACT_LAYERS,

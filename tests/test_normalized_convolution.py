@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maml_tf.core.losses import predict
+from maml_tf.core.prediction import predict
 from maml_tf.errors import ConfigError
 from maml_tf.layers import convolution
 from maml_tf.layers.convolution import Conv2D

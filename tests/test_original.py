@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from conftest import SHARED
 
-from maml_tf.core.losses import predict
+from maml_tf.core.prediction import predict
 from maml_tf.errors import ConfigError, RunDirectoryError
 from maml_tf.experiments.original_checkpoint import read_original_checkpoint
 from maml_tf.experiments.registry import find_source

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from keras import optimizers
 
-from maml_tf.core.losses import Batch
+from maml_tf.core.batch import Batch
 from maml_tf.core.maml import Task
 from maml_tf.core.meta_step import MetaStep
 from maml_tf.errors import ConfigError

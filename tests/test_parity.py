@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 from conftest import SHARED
 
-from maml_tf.core.losses import Batch, cross_entropy, mean_squared_error
+from maml_tf.core.batch import Batch
+from maml_tf.core.losses import cross_entropy, mean_squared_error
 from maml_tf.core.maml import (
     Task,
     joint_gradient,

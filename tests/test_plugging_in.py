@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 from conftest import command
 
-from maml_tf.core.losses import Batch, squared_error
+from maml_tf.core.batch import Batch
+from maml_tf.core.losses import squared_error
 from maml_tf.core.maml import MetaGradient, Task
 from maml_tf.errors import ConfigError
 from maml_tf.experiments import registry as sources

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import maml_tf
-from maml_tf.core.losses import predict
+from maml_tf.core.prediction import predict
 from maml_tf.errors import ConfigError
 from maml_tf.layers.randomness import drawing_for, generators_of
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from conftest import command, error_of
 from test_methods import blobs, embedding
 
-from maml_tf.core.losses import Batch
+from maml_tf.core.batch import Batch
 from maml_tf.core.maml import Task
 from maml_tf.core.network import Network
 from maml_tf.errors import ConfigError, DataError

@@ -12,8 +12,8 @@ from PIL import Image
 from rich.console import Console
 from test_original import RELEASED, needs_released
 
-from maml_tf.core.losses import predict
 from maml_tf.core.maml import adapt
+from maml_tf.core.prediction import predict
 from maml_tf.datasets.image_folder import import_image_folder
 from maml_tf.experiments.registry import find_source
 from maml_tf.experiments.run_directory import RunDirectory

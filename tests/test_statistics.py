@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 from test_methods import blobs
 
-from maml_tf.core.losses import STATISTICS, Appended, Jointly, predict
 from maml_tf.core.population import take_statistics
+from maml_tf.core.prediction import STATISTICS, Appended, Jointly, predict
 from maml_tf.errors import ConfigError, ExportError
 from maml_tf.experiments.registry import find_source
 from maml_tf.experiments.settings import EvaluationSettings

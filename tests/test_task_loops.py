@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maml_tf.core.losses import Batch, mean_squared_error
+from maml_tf.core.batch import Batch
+from maml_tf.core.losses import mean_squared_error
 from maml_tf.core.maml import Task, meta_gradient, task_meta_gradient
 from maml_tf.core.task_loops import TASK_LOOPS, loops_for, trace_with_best_loop
 from maml_tf.layers.convolution import Conv2D

@@ -7,16 +7,11 @@ import tensorflow as tf
 
 import maml_tf
 from maml_tf import Batch, Learner, Task, WeightedBatch, tasks_from_function
-from maml_tf.core.losses import (
-    Appended,
-    Jointly,
-    Weighted,
-    compared,
-    predict,
-    supervised,
-    weighted_mean,
-)
+from maml_tf.core.batch import Weighted
+from maml_tf.core.comparison import compared, weighted_mean
+from maml_tf.core.losses import supervised
 from maml_tf.core.network import Network
+from maml_tf.core.prediction import Appended, Jointly, predict
 from maml_tf.errors import ConfigError, DataError
 from maml_tf.objectives.metrics import as_metric
 from maml_tf.objectives.objective import as_loss

@@ -6,7 +6,7 @@ from typing import Any
 
 from absl import flags
 
-from maml_tf.core.losses import STATISTICS
+from maml_tf.core.prediction import STATISTICS
 from maml_tf.methods.registry import METHODS, own_settings
 
 FLAGS = flags.FLAGS

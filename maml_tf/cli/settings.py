@@ -11,7 +11,7 @@ from typing import Any
 
 from maml_tf.cli.flags import FLAGS, OWN_SETTINGS
 from maml_tf.cli.presets import preset
-from maml_tf.core.losses import STATISTICS
+from maml_tf.core.prediction import STATISTICS
 from maml_tf.errors import ConfigError, ExperimentError
 from maml_tf.experiments.images import ImageConfig
 from maml_tf.experiments.original_checkpoint import (

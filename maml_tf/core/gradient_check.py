@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from maml_tf.core.batch import Batch, weights_of
 from maml_tf.core.derivatives import gaps_in, missing_derivative, nodes_of
-from maml_tf.core.losses import Batch, predict, weights_of
 from maml_tf.core.maml import (
     LossFn,
     MetaGradient,
@@ -19,6 +19,7 @@ from maml_tf.core.maml import (
     task_meta_gradient,
 )
 from maml_tf.core.model_copies import copy_model
+from maml_tf.core.prediction import predict
 from maml_tf.errors import ConfigError, first_lines
 from maml_tf.layers.normalization import EXACT_LAYERS, all_layers, which_adapt
 from maml_tf.layers.randomness import drawing_for

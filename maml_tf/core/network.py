@@ -6,8 +6,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from maml_tf.core.losses import ObjectiveFn, predict, supervised
+from maml_tf.core.comparison import ObjectiveFn
+from maml_tf.core.losses import supervised
 from maml_tf.core.maml import LossFn, Params
+from maml_tf.core.prediction import predict
 from maml_tf.layers.normalization import all_layers
 from maml_tf.layers.normalized_convolution import NormalizedConv2D
 
@@ -51,7 +53,7 @@ class Network:
             theta: one tensor for each trainable variable.
             inputs: the model's inputs [examples, ...].
             reference: inputs whose statistics batch normalization uses; None
-                uses those of `inputs`; see `losses.predict` for others.
+                uses those of `inputs`; see `prediction.predict` for others.
         """
         return predict(self.model, theta, inputs, reference=reference)
 

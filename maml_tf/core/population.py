@@ -1,7 +1,7 @@
 """Moving statistics of batch normalization, taken from a pass over examples.
 
-Training leaves them alone (`losses.predict`): most methods normalize a set by
-its own statistics.
+Training leaves them alone (`prediction.predict`): most methods normalize a set
+by its own statistics.
 """
 
 from collections.abc import Iterable

@@ -24,8 +24,8 @@ class Experiment(abc.ABC):
         example_call: an example call of a signature of its export.
         log_fields: names of the values in train.csv.
         statistics: whose statistics normalize a query set, one of
-            `losses.STATISTICS`, in the standard evaluation; None if there is
-            no choice.
+            `prediction.STATISTICS`, in the standard evaluation; None if there
+            is no choice.
     """
 
     config: TrainingConfig

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import keras
 
+from maml_tf.core.comparison import ObjectiveFn
 from maml_tf.core.losses import (
-    ObjectiveFn,
     scaled_cross_entropy,
     scaled_cross_entropy_of_labels,
 )

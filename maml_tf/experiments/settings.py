@@ -16,7 +16,7 @@ class EvaluationSettings:
             on the validation tasks for a network that was not meta-trained;
             and leaves the oracle, which knows the task, as it is.
         statistics: whose statistics normalize query sets, one or more of
-            `losses.STATISTICS`.
+            `prediction.STATISTICS`.
         iteration: the checkpoint; None takes the newest.
         best: the weights that did best in validation, instead.
         num_tasks: how many tasks; None takes those of the paper, 600, or 40

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
-from maml_tf.core.losses import ObjectiveFn
+from maml_tf.core.comparison import ObjectiveFn
 from maml_tf.core.network import Network
 from maml_tf.core.task_stream import TaskStream
 from maml_tf.datasets.class_splits import SPLITS

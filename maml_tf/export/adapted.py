@@ -15,9 +15,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from maml_tf.core.losses import references
 from maml_tf.core.maml import Params
 from maml_tf.core.network import Network
+from maml_tf.core.prediction import references
 from maml_tf.datasets.image_preparation import ImagePreparation
 from maml_tf.export import image_bytes
 from maml_tf.export.about import check_images, checked_names, description

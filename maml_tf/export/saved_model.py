@@ -35,9 +35,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from maml_tf.core.losses import STATISTICS, squared_error
+from maml_tf.core.losses import squared_error
 from maml_tf.core.maml import LossFn, Params, StepSize
 from maml_tf.core.network import Network
+from maml_tf.core.prediction import STATISTICS
 from maml_tf.datasets.image_preparation import ImagePreparation
 from maml_tf.errors import (
     ConfigError,
@@ -75,7 +76,7 @@ def export_adaptation(
         path: the directory to create; an empty one may exist.
         model: a built model with one output tensor; in classification
             [examples, N].
-        loss: the loss that updates descend, of (theta, `losses.Batch`); in
+        loss: the loss that updates descend, of (theta, `batch.Batch`); in
             classification its targets are class numbers, int32 [examples].
         alpha: the step size; a list has one for each trainable variable.
         adapts: as for `maml.inner_update`.
@@ -129,7 +130,7 @@ def export_method(
             None takes the method's.
         kind: one of `KINDS`.
         statistics: whose statistics batch normalization uses on a query set,
-            one of `losses.STATISTICS`.
+            one of `prediction.STATISTICS`.
         from_logits: whether a classifier's outputs are logits, rather than
             probabilities.
         inputs: a batch of the model's inputs, or their `tf.TensorSpec`s; None

@@ -8,9 +8,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from maml_tf.core.losses import POPULATION, Batch, references
+from maml_tf.core.batch import Batch
 from maml_tf.core.maml import StepSize
 from maml_tf.core.network import Network, weight_names
+from maml_tf.core.prediction import POPULATION, references
 from maml_tf.core.task_loops import mapped
 from maml_tf.datasets.image_preparation import ImagePreparation
 from maml_tf.export import image_bytes

@@ -9,9 +9,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.core.losses import STATISTICS, Batch, references
+from maml_tf.core.batch import Batch
 from maml_tf.core.maml import Params
 from maml_tf.core.network import Network
+from maml_tf.core.prediction import STATISTICS, references
 from maml_tf.datasets.image_preparation import ImagePreparation
 from maml_tf.errors import ConfigError, reason
 from maml_tf.export.adapted import export_adapted
@@ -308,7 +309,7 @@ def check_statistics(
 
     Args:
         model: the network.
-        statistics: one of `losses.STATISTICS`.
+        statistics: one of `prediction.STATISTICS`.
         population: whether the population's were measured.
 
     Raises:

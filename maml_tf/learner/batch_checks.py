@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from maml_tf.core.losses import weights_of
+from maml_tf.core.batch import weights_of
 from maml_tf.core.maml import Task
 from maml_tf.core.network import Network
 from maml_tf.errors import DataError, first_lines

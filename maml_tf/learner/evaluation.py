@@ -6,16 +6,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.core.losses import (
-    ObjectiveFn,
-    References,
-    inputs_of,
-    references,
-    weighted_mean,
-    weights_of,
-)
+from maml_tf.core.batch import inputs_of, weights_of
+from maml_tf.core.comparison import ObjectiveFn, weighted_mean
 from maml_tf.core.maml import Params, StepSize, Task
 from maml_tf.core.network import Network
+from maml_tf.core.prediction import References, references
 from maml_tf.core.task_loops import TaskLoop, loops_for, trace_with_best_loop
 from maml_tf.core.task_stream import TaskStream
 from maml_tf.methods.method import Method, State
@@ -44,7 +39,7 @@ class Evaluator:
             method: bound to the network.
             objectives: what to measure, functions of (targets, outputs).
             statistics: whose statistics normalize a query set, one of
-                `losses.STATISTICS`.
+                `prediction.STATISTICS`.
         """
         self._network = network
         self._method = method

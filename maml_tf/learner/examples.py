@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.core.losses import Batch, WeightedBatch
+from maml_tf.core.batch import Batch, WeightedBatch
 from maml_tf.core.maml import Task
 from maml_tf.errors import DataError
 from maml_tf.objectives.keras_losses import BINARY, SPARSE, WHOLE_NUMBERS

@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from maml_tf.core.losses import ObjectiveFn
+from maml_tf.core.comparison import ObjectiveFn
 from maml_tf.core.network import Network
 from maml_tf.errors import ConfigError
 from maml_tf.export.saved_model import export_method

@@ -12,7 +12,7 @@ import tensorflow as tf
 from absl import logging
 from rich.console import Console
 
-from maml_tf.core.losses import Batch, weights_of
+from maml_tf.core.batch import Batch, weights_of
 from maml_tf.core.maml import LossFn, Params, StepSize
 from maml_tf.core.network import Network
 from maml_tf.core.population import take_statistics

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from maml_tf.core.losses import Batch
+from maml_tf.core.batch import Batch
 from maml_tf.core.maml import Params
 from maml_tf.core.model_copies import copy_model
 from maml_tf.core.network import Network

@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.core.losses import Batch
+from maml_tf.core.batch import Batch
 from maml_tf.errors import ConfigError, first_lines, reason
 from maml_tf.files import read_json, replace_directory, scratch_directory
 from maml_tf.methods.registry import make_method

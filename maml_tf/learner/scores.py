@@ -63,7 +63,7 @@ class Scores:
     Attributes:
         values: by name, of every task: float32 [num_tasks, n + 1].
         statistics: whose statistics normalized the query sets, one of
-            `losses.STATISTICS`; None without batch normalization.
+            `prediction.STATISTICS`; None without batch normalization.
     """
 
     values: dict[str, np.ndarray]

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from maml_tf.core.losses import Batch, WeightedBatch, weights_of
+from maml_tf.core.batch import Batch, WeightedBatch, weights_of
 from maml_tf.core.maml import Data, Params, Task
 from maml_tf.core.network import Network
 from maml_tf.core.task_stream import TaskStream

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.core.losses import Weighted
+from maml_tf.core.batch import Weighted
 from maml_tf.core.maml import Task
 from maml_tf.core.network import Network
 from maml_tf.errors import ConfigError, first_lines

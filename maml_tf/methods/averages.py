@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import keras
 import tensorflow as tf
 
-from maml_tf.core.losses import Batch
+from maml_tf.core.batch import Batch
 from maml_tf.core.maml import MetaGradient, Params, Task, gradient_or_zeros
 from maml_tf.core.network import Network
 from maml_tf.errors import ConfigError, check_whole_number

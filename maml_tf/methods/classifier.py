@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.core.losses import Batch, outputs_and_losses
+from maml_tf.core.batch import Batch
 from maml_tf.core.maml import (
     MetaGradient,
     Params,
@@ -22,6 +22,7 @@ from maml_tf.core.maml import (
     gradient_or_zeros,
 )
 from maml_tf.core.network import Network, weight_names
+from maml_tf.core.prediction import outputs_and_losses
 from maml_tf.errors import ConfigError, check_whole_number
 from maml_tf.methods.embedding import (
     EmbeddingMethod,

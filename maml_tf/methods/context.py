@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 
 import keras
 
-from maml_tf.core.losses import Batch
+from maml_tf.core.batch import Batch
 from maml_tf.core.maml import Params
 from maml_tf.core.network import Network
 from maml_tf.errors import ConfigError, check_whole_number

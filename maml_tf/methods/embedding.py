@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from maml_tf.core.losses import Batch, outputs_and_losses
+from maml_tf.core.batch import Batch
 from maml_tf.core.maml import MetaGradient, Params, Task, gradient_or_zeros
 from maml_tf.core.network import Network
+from maml_tf.core.prediction import outputs_and_losses
 from maml_tf.errors import ConfigError
 from maml_tf.methods.method import Method, State
 

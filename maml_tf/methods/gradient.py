@@ -9,7 +9,7 @@ from typing import Any, Self
 import keras
 import tensorflow as tf
 
-from maml_tf.core.losses import Batch
+from maml_tf.core.batch import Batch
 from maml_tf.core.maml import Params, StepSize, inner_update
 from maml_tf.core.network import Network, weight_names
 from maml_tf.errors import ConfigError, check_whole_number

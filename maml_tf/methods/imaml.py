@@ -12,8 +12,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import tensorflow as tf
 
+from maml_tf.core.batch import Batch
 from maml_tf.core.conjugate_gradient import conjugate_gradient, flat, unflat
-from maml_tf.core.losses import Batch
 from maml_tf.core.maml import (
     MetaGradient,
     Params,

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import keras
 import tensorflow as tf
 
-from maml_tf.core.losses import Batch
+from maml_tf.core.batch import Batch
 from maml_tf.core.maml import (
     MetaGradient,
     Params,

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Self
 import keras
 import tensorflow as tf
 
-from maml_tf.core.losses import Batch
+from maml_tf.core.batch import Batch
 from maml_tf.core.maml import MetaGradient, Params, StepSize, Task
 from maml_tf.core.network import Network
 from maml_tf.errors import ConfigError
@@ -60,7 +60,7 @@ class Method(abc.ABC):
         fixed_outputs: whether the model's outputs are the predictions, so that
             it fixes the number of classes.
         statistics: whose statistics normalize query sets in its paper's
-            evaluation, one of `losses.STATISTICS`.
+            evaluation, one of `prediction.STATISTICS`.
         step_sizes: candidates for the step size on new tasks, of a method whose
             training takes no updates.
         mean_loss: whether its paper takes the mean loss of the examples, where
@@ -143,10 +143,10 @@ class Method(abc.ABC):
 
     @property
     def takes_weights(self) -> bool:
-        """Whether examples of a `losses.WeightedBatch` of weight 0 do nothing.
+        """Whether examples of a `batch.WeightedBatch` of weight 0 do nothing.
 
         `update` and `task_gradient` then see a set by its loss alone, and
-        `predict` takes `losses.Weighted` inputs.
+        `predict` takes `batch.Weighted` inputs.
         """
         return False
 
@@ -235,7 +235,7 @@ class Method(abc.ABC):
             state: the result of adaptation.
             inputs: the model's inputs.
             reference: inputs whose statistics batch normalization uses; None
-                uses those of `inputs` (`losses.predict` has more).
+                uses those of `inputs` (`prediction.predict` has more).
         """
 
     @abc.abstractmethod

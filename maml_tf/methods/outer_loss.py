@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from maml_tf.core.losses import Batch
+from maml_tf.core.batch import Batch
 from maml_tf.core.maml import LossFn, MetaGradient, Params
 from maml_tf.errors import ConfigError
 

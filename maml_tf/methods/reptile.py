@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.core.losses import Batch
+from maml_tf.core.batch import Batch
 from maml_tf.core.maml import MetaGradient, Params, StepSize, Task
 from maml_tf.core.network import Network
 from maml_tf.errors import check_whole_number

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.core.losses import Batch
+from maml_tf.core.batch import Batch
 from maml_tf.core.maml import Params
 from maml_tf.core.network import Network
 from maml_tf.errors import ConfigError

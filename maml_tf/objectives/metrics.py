@@ -7,7 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from maml_tf.core.losses import hit_rate, mask_of
+from maml_tf.core.losses import hit_rate
+from maml_tf.core.prediction import mask_of
 from maml_tf.errors import ConfigError, first_lines
 from maml_tf.objectives.keras_losses import (
     BINARY,

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.core.losses import compared, weighted_mean
+from maml_tf.core.comparison import compared, weighted_mean
 from maml_tf.errors import ConfigError, DataError
 from maml_tf.methods.method import Method
 from maml_tf.objectives.keras_losses import (

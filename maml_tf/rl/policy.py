@@ -7,8 +7,8 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from maml_tf.core.losses import predict
 from maml_tf.core.maml import Params
+from maml_tf.core.prediction import predict
 from maml_tf.errors import ConfigError
 
 MIN_LOG_STD = math.log(1e-6)

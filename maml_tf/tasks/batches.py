@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.core.losses import Batch, WeightedBatch, weights_of
+from maml_tf.core.batch import Batch, WeightedBatch, weights_of
 from maml_tf.core.maml import Task
 from maml_tf.errors import DataError
 from maml_tf.tasks.arrays import as_array, as_numbers, map_arrays

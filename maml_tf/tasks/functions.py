@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from maml_tf.core.losses import Batch, WeightedBatch, weights_of
+from maml_tf.core.batch import Batch, WeightedBatch, weights_of
 from maml_tf.core.maml import Task
 from maml_tf.datasets.class_splits import SPLITS
 from maml_tf.errors import DataError, reason

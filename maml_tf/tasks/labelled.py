@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.core.losses import Batch
+from maml_tf.core.batch import Batch
 from maml_tf.core.maml import Task
 from maml_tf.datasets.class_splits import SPLITS
 from maml_tf.datasets.packed_images import ImageClasses

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from maml_tf.core.losses import Batch
+from maml_tf.core.batch import Batch
 from maml_tf.core.maml import Task
 from maml_tf.datasets.class_splits import SPLITS, standard_splits
 from maml_tf.datasets.image_preparation import ImagePreparation

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from maml_tf.core.losses import Batch
+from maml_tf.core.batch import Batch
 from maml_tf.errors import DataError
 from maml_tf.tasks.arrays import as_numbers
 

@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 
-from maml_tf.core.losses import Batch
+from maml_tf.core.batch import Batch
 from maml_tf.core.maml import Task
 from maml_tf.datasets.class_splits import SPLITS
 from maml_tf.uniforms import uniforms

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.core.losses import Batch
+from maml_tf.core.batch import Batch
 from maml_tf.core.task_stream import TaskStream
 from maml_tf.datasets import decoding, image_files
 from maml_tf.datasets.image_preparation import SCALE, ImagePreparation

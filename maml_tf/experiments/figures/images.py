@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
-from maml_tf.core.losses import Batch
+from maml_tf.core.batch import Batch
 from maml_tf.experiments.figures.drawing import logarithmic
 from maml_tf.experiments.images import ImageExperiment
 from maml_tf.experiments.labels import color, network_label

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from maml_tf.core.losses import Batch
+from maml_tf.core.batch import Batch
 from maml_tf.experiments.labels import color, network_label
 from maml_tf.experiments.results import Results
 from maml_tf.experiments.sinusoids import SinusoidExperiment
